@@ -1,0 +1,1 @@
+"""Model providers: one adapter each, over the vendor's own SDK, loaded on first use."""

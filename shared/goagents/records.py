@@ -1,0 +1,254 @@
+"""The records in the store and the paths they live at. Frozen: a change is a new record or a write of some fields.
+
+    tenants/{t}/namespaces/{ns}/clusters/{c}       ClusterRecord
+      .../generations/{g}                          GenerationRecord   immutable
+      .../slots/{k}                                SlotRecord         k < max_concurrent_agents
+      .../agents/{a}                               AgentRecord        what `scale` set
+      .../agents/{a}/instances/{k}                 InstanceRecord     k < max_instances
+    tenants/{t}/sessions/{s}                       SessionRecord
+      .../messages/{seq}                           MessageRecord      append-only
+    tenants/{t}/runs/{r}                           RunRecord
+      .../lease/current                            LeaseRecord        written by its owner alone
+      .../steps/{n}                                StepRecord         the journal
+    tenants/{t}/idempotency/{hash}                 IdempotencyRecord
+    tenants/{t}/usage/{yyyymmdd}-{shard}           counters, see UsageRecord
+
+Only runs are leased. A slot, an instance and a session point at the run that holds them. Unknown fields are ignored,
+so that records of a newer version can be read while both versions serve.
+"""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict
+
+from goagents.ids import sequence
+
+RunStatus = Literal["queued", "running", "waiting", "handed_off", "succeeded", "failed", "cancelled"]
+TERMINAL: frozenset[str] = frozenset({"succeeded", "failed", "cancelled"})
+
+
+class Record(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    @classmethod
+    def of(cls, data: Mapping[str, Any]) -> Self:
+        """Read a document's data. Raises pydantic.ValidationError for data that is no such record."""
+        return cls.model_validate(data)
+
+    def data(self) -> dict[str, Any]:
+        """Return the document's data; None fields are left out, so that absent and None are the same."""
+        return self.model_dump(exclude_none=True)
+
+
+class ClusterRecord(Record):
+    """`digest` is of the spec's canonical JSON: a PUT of the same content changes nothing."""
+
+    uid: str
+    name: str
+    namespace: str
+    generation: int
+    digest: str
+    status: Literal["active", "deleting"] = "active"
+    created_at: datetime
+    updated_at: datetime
+
+
+class GenerationRecord(Record):
+    """`trusted` is true for a file given to `goagents run`; a cluster received over HTTP is not."""
+
+    manifest: dict[str, Any]
+    trusted: bool
+    created_at: datetime
+
+
+class SlotRecord(Record):
+    run: str | None = None
+
+
+class AgentRecord(Record):
+    """`kept` instances stay when idle; None leaves it to the spec's `min_instances`."""
+
+    kept: int | None = None
+    scaled_at: datetime | None = None
+
+
+class InstanceRecord(Record):
+    run: str | None = None
+    last_active_at: datetime | None = None
+
+
+class SessionRecord(Record):
+    """`head` is the number of the last message; 0 before the first."""
+
+    id: str
+    namespace: str
+    cluster: str
+    cluster_uid: str
+    principal: str
+    head: int
+    active_run: str | None = None
+    created_at: datetime
+    updated_at: datetime
+
+
+class MessageRecord(Record):
+    """`message` is a `messages.Message` as JSON."""
+
+    seq: int
+    run: str
+    agent: str
+    message: dict[str, Any]
+    created_at: datetime
+
+
+class RunRecord(Record):
+    """One turn. `input` and `output` are messages as JSON, `error` a problem as JSON, `usage` a `messages.Usage`."""
+
+    id: str
+    kind: Literal["chat", "stream", "background"]
+    status: RunStatus
+    session: str
+    namespace: str
+    cluster: str
+    cluster_uid: str
+    generation: int
+    agent: str
+    principal: str
+    slot: int | None = None
+    instance: int | None = None
+    attempt: int = 1
+    input: dict[str, Any]
+    output: dict[str, Any] | None = None
+    stop_reason: str | None = None
+    usage: dict[str, int] | None = None
+    tool_calls: int = 0
+    error: dict[str, Any] | None = None
+    created_at: datetime
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+    expire_at: datetime | None = None
+
+
+class LeaseRecord(Record):
+    """Who may write the run. It lives while `renewed_at` (server time) plus `ttl` seconds is not past."""
+
+    token: str
+    owner: str
+    attempt: int
+    renewed_at: datetime
+    ttl: float
+    commit_id: str
+    expire_at: datetime | None = None
+
+
+class StepRecord(Record):
+    """One step of the journal. A model step keeps the answer; a tools step its results, as messages in JSON."""
+
+    number: int
+    kind: Literal["model", "tools"]
+    state: Literal["intent", "done", "failed"]
+    message: dict[str, Any] | None = None
+    intents: list[dict[str, Any]] | None = None
+    usage: dict[str, int] | None = None
+    duration: float | None = None
+    created_at: datetime
+    expire_at: datetime | None = None
+
+
+class IdempotencyRecord(Record):
+    run: str
+    payload_hash: str
+    expire_at: datetime
+
+
+class UsageRecord(Record):
+    """One day's counters on one shard; a day is the sum of its shards."""
+
+    day: str
+    runs: int = 0
+    succeeded: int = 0
+    failed: int = 0
+    cancelled: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cached_input_tokens: int = 0
+    reasoning_tokens: int = 0
+    tool_calls: int = 0
+    duration: float = 0.0
+
+
+class Paths:
+    """Where a tenant's records live."""
+
+    def __init__(self, tenant: str) -> None:
+        self.tenant = tenant
+        self.root = f"tenants/{tenant}"
+
+    def clusters(self, namespace: str) -> str:
+        return f"{self.root}/namespaces/{namespace}/clusters"
+
+    def cluster(self, namespace: str, name: str) -> str:
+        return f"{self.clusters(namespace)}/{name}"
+
+    def generations(self, namespace: str, name: str) -> str:
+        return f"{self.cluster(namespace, name)}/generations"
+
+    def generation(self, namespace: str, name: str, uid: str, number: int) -> str:
+        """The uid is part of the id: a cluster deleted and made anew shares no generation with the old one."""
+        return f"{self.generations(namespace, name)}/{uid}-{sequence(number)}"
+
+    def slots(self, namespace: str, name: str) -> str:
+        return f"{self.cluster(namespace, name)}/slots"
+
+    def slot(self, namespace: str, name: str, number: int) -> str:
+        return f"{self.slots(namespace, name)}/{sequence(number)}"
+
+    def agents(self, namespace: str, name: str) -> str:
+        return f"{self.cluster(namespace, name)}/agents"
+
+    def agent(self, namespace: str, name: str, agent: str) -> str:
+        return f"{self.agents(namespace, name)}/{agent}"
+
+    def instances(self, namespace: str, name: str, agent: str) -> str:
+        return f"{self.agent(namespace, name, agent)}/instances"
+
+    def instance(self, namespace: str, name: str, agent: str, number: int) -> str:
+        return f"{self.instances(namespace, name, agent)}/{sequence(number)}"
+
+    def sessions(self) -> str:
+        return f"{self.root}/sessions"
+
+    def session(self, session: str) -> str:
+        return f"{self.sessions()}/{session}"
+
+    def messages(self, session: str) -> str:
+        return f"{self.session(session)}/messages"
+
+    def message(self, session: str, seq: int) -> str:
+        return f"{self.messages(session)}/{sequence(seq)}"
+
+    def runs(self) -> str:
+        return f"{self.root}/runs"
+
+    def run(self, run: str) -> str:
+        return f"{self.runs()}/{run}"
+
+    def lease(self, run: str) -> str:
+        return f"{self.run(run)}/lease/current"
+
+    def steps(self, run: str) -> str:
+        return f"{self.run(run)}/steps"
+
+    def step(self, run: str, number: int) -> str:
+        return f"{self.steps(run)}/{sequence(number)}"
+
+    def idempotency(self, key_hash: str) -> str:
+        return f"{self.root}/idempotency/{key_hash}"
+
+    def usage(self) -> str:
+        return f"{self.root}/usage"
+
+    def usage_shard(self, day: str, shard: int) -> str:
+        return f"{self.usage()}/{day}-{shard:02d}"

@@ -1,0 +1,1 @@
+"""Secrets named in configuration (`${secret:NAME}`), behind one port."""

@@ -1,0 +1,1 @@
+"""Documents at paths, each with a version: the one place where GoAgents keeps anything."""

@@ -1,0 +1,36 @@
+"""Every query on fields, as the index it needs. SQLite makes its indexes from this list; so does the provisioning of Firestore."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Index:
+    """`collection` is the last collection name of the path; equality fields first, then the order field."""
+
+    collection: str
+    fields: tuple[str, ...]
+    descending: bool = False
+
+
+INDEXES: tuple[Index, ...] = (
+    Index("runs", ("cluster_uid", "created_at")),
+    Index("runs", ("cluster_uid", "created_at"), descending=True),
+    Index("runs", ("cluster_uid", "agent", "created_at")),
+    Index("runs", ("cluster_uid", "agent", "created_at"), descending=True),
+    Index("runs", ("status", "created_at")),
+    Index("sessions", ("cluster_uid", "created_at")),
+    Index("usage", ("day",)),
+)
+
+# Fields never filtered or ordered on: exempt from Firestore's automatic single-field indexes.
+EXEMPT_FIELDS: tuple[str, ...] = (
+    "expire_at",
+    "manifest",
+    "message",
+    "input",
+    "output",
+    "error",
+    "usage",
+    "intents",
+    "detail",
+)

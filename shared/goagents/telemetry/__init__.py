@@ -1,0 +1,1 @@
+"""What GoAgents tells about itself: typed events, observed by hooks; one file a backend."""

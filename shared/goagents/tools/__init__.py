@@ -1,0 +1,1 @@
+"""Tools: what agents can do in the world. One adapter a kind, loaded on first use."""

@@ -1,0 +1,79 @@
+"""The tool port: a named action with a JSON Schema. One entry of the YAML is a toolset that offers one tool or many."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+from goagents.messages import Content, TextPart
+
+Effect = Literal["read", "idempotent", "unsafe"]
+
+
+@dataclass(frozen=True, slots=True)
+class ToolDefinition:
+    """What the engine knows of a tool.
+
+    `name` fits `^[A-Za-z0-9_-]{1,64}$`. `effect` says what repeating a call does: nothing (`read`), nothing more
+    (`idempotent`), or harm (`unsafe`). `timeout` is in seconds; `max_output` in bytes of UTF-8, cut by the engine.
+    """
+
+    name: str
+    description: str
+    parameters: dict[str, Any]
+    effect: Effect = "unsafe"
+    timeout: float = 30.0
+    max_output: int = 65_536
+
+
+@dataclass(frozen=True, slots=True)
+class ToolContext:
+    """Who calls, and the key that makes a repeated call recognisable (`{run}/{step}/{call}`)."""
+
+    run_id: str
+    session_id: str
+    tenant: str
+    agent: str
+    call_id: str
+    idempotency_key: str
+
+
+@dataclass(frozen=True, slots=True)
+class ToolResult:
+    content: tuple[Content, ...]
+    is_error: bool = False
+
+
+def text_result(text: str, *, is_error: bool = False) -> ToolResult:
+    return ToolResult((TextPart(text),), is_error)
+
+
+class Tool(Protocol):
+    @property
+    def definition(self) -> ToolDefinition: ...
+
+    async def call(self, arguments: Mapping[str, Any], context: ToolContext) -> ToolResult:
+        """Do it. Raises ToolError; the engine has validated the arguments, and holds the timeout and the bound."""
+        ...
+
+
+class Toolset(Protocol):
+    """One entry under `tools:`. `open` may connect and discover; it is called on first use and again after a failure."""
+
+    async def open(self) -> Sequence[Tool]:
+        """Return the tools on offer. Raises ToolUnavailable: the cluster lives on without them, and status says so."""
+        ...
+
+    async def aclose(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class ToolEnvironment:
+    """What the server lends to toolsets: how to resolve `${…}`, which private networks are allowed, which CA to trust.
+
+    `resolve` raises ConfigurationError for an unset or forbidden variable. `allowed_addresses` holds CIDR blocks and
+    host names that the address guard lets pass.
+    """
+
+    resolve: Callable[[str], str]
+    allowed_addresses: tuple[str, ...] = ()
+    ca_bundle: str | None = None
