@@ -1,4 +1,4 @@
-"""What the HTTP API answers, as models: the API sends them, the client returns them, the OpenAPI document is made of them."""
+"""What the HTTP API answers: the API sends these, the client returns them, the OpenAPI document is made of them."""
 
 from datetime import datetime
 from typing import Annotated, Any, Generic, Literal, TypeVar

@@ -1,4 +1,4 @@
-"""Every query on fields, as the index it needs. SQLite makes its indexes from this list; so does the provisioning of Firestore."""
+"""Every query on fields, as the index it needs. SQLite makes its indexes of this list, and Firestore is given them."""
 
 from dataclasses import dataclass
 

@@ -57,7 +57,7 @@ class Tool(Protocol):
 
 
 class Toolset(Protocol):
-    """One entry under `tools:`. `open` may connect and discover; it is called on first use and again after a failure."""
+    """One entry under `tools:`. `open` may connect and discover; called on first use and again after a failure."""
 
     async def open(self) -> Sequence[Tool]:
         """Return the tools on offer. Raises ToolUnavailable: the cluster lives on without them, and status says so."""
