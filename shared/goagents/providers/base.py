@@ -9,7 +9,7 @@ from goagents.messages import Message, StopReason, Usage
 
 @dataclass(frozen=True, slots=True)
 class ToolSchema:
-    """A tool as the model sees it. `name` fits `^[A-Za-z0-9_-]{1,64}$`, as every provider asks; `parameters` is JSON Schema."""
+    """A tool as the model sees it. `name` fits `^[A-Za-z0-9_-]{1,64}$`; `parameters` is JSON Schema."""
 
     name: str
     description: str
