@@ -1,10 +1,10 @@
 """The records in the store and the paths they live at. Frozen: a change is a new record or a write of some fields.
 
-    tenants/{t}/namespaces/{ns}/clusters/{c}       ClusterRecord
-      .../generations/{g}                          GenerationRecord   immutable
+    tenants/{t}/clusters/{ns}.{c}                  ClusterRecord
+      .../generations/{uid}-{g}                    GenerationRecord   immutable
       .../slots/{k}                                SlotRecord         k < max_concurrent_agents
-      .../agents/{a}                               AgentRecord        what `scale` set
-      .../agents/{a}/instances/{k}                 InstanceRecord     k < max_instances
+      .../instances/{a}.{k}                        InstanceRecord     k < max_instances
+      .../toolsets/{a}.{tool}                      ToolsetRecord      tools that could not be opened
     tenants/{t}/sessions/{s}                       SessionRecord
       .../messages/{seq}                           MessageRecord      append-only
     tenants/{t}/runs/{r}                           RunRecord
@@ -21,7 +21,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from goagents.ids import sequence
 
@@ -42,6 +42,13 @@ class Record(BaseModel):
         return self.model_dump(exclude_none=True)
 
 
+class Scaling(Record):
+    """What `scale` set for one agent: `kept` instances stay when idle, others idle since before `at` are gone."""
+
+    kept: int
+    at: datetime
+
+
 class ClusterRecord(Record):
     """`digest` is of the spec's canonical JSON: a PUT of the same content changes nothing."""
 
@@ -51,6 +58,7 @@ class ClusterRecord(Record):
     generation: int
     digest: str
     status: Literal["active", "deleting"] = "active"
+    scaling: dict[str, Scaling] = Field(default_factory=dict)
     created_at: datetime
     updated_at: datetime
 
@@ -67,16 +75,19 @@ class SlotRecord(Record):
     run: str | None = None
 
 
-class AgentRecord(Record):
-    """`kept` instances stay when idle; None leaves it to the spec's `min_instances`."""
-
-    kept: int | None = None
-    scaled_at: datetime | None = None
-
-
 class InstanceRecord(Record):
+    agent: str
+    number: int
     run: str | None = None
     last_active_at: datetime | None = None
+
+
+class ToolsetRecord(Record):
+    agent: str
+    tool: str
+    status: Literal["available", "unavailable"]
+    detail: str | None = None
+    checked_at: datetime
 
 
 class SessionRecord(Record):
@@ -104,7 +115,10 @@ class MessageRecord(Record):
 
 
 class RunRecord(Record):
-    """One turn. `input` and `output` are messages as JSON, `error` a problem as JSON, `usage` a `messages.Usage`."""
+    """One turn. `input` and `output` are messages as JSON, `error` a problem as JSON, `usage` a `messages.Usage`.
+
+    `log` is what `goagents logs` shows of it: `resources.LogEntry` without what the record itself says.
+    """
 
     id: str
     kind: Literal["chat", "stream", "background"]
@@ -125,6 +139,7 @@ class RunRecord(Record):
     usage: dict[str, int] | None = None
     tool_calls: int = 0
     error: dict[str, Any] | None = None
+    log: list[dict[str, Any]] = Field(default_factory=list)
     created_at: datetime
     started_at: datetime | None = None
     finished_at: datetime | None = None
@@ -186,11 +201,11 @@ class Paths:
         self.tenant = tenant
         self.root = f"tenants/{tenant}"
 
-    def clusters(self, namespace: str) -> str:
-        return f"{self.root}/namespaces/{namespace}/clusters"
+    def clusters(self) -> str:
+        return f"{self.root}/clusters"
 
     def cluster(self, namespace: str, name: str) -> str:
-        return f"{self.clusters(namespace)}/{name}"
+        return f"{self.clusters()}/{namespace}.{name}"
 
     def generations(self, namespace: str, name: str) -> str:
         return f"{self.cluster(namespace, name)}/generations"
@@ -205,17 +220,17 @@ class Paths:
     def slot(self, namespace: str, name: str, number: int) -> str:
         return f"{self.slots(namespace, name)}/{sequence(number)}"
 
-    def agents(self, namespace: str, name: str) -> str:
-        return f"{self.cluster(namespace, name)}/agents"
-
-    def agent(self, namespace: str, name: str, agent: str) -> str:
-        return f"{self.agents(namespace, name)}/{agent}"
-
-    def instances(self, namespace: str, name: str, agent: str) -> str:
-        return f"{self.agent(namespace, name, agent)}/instances"
+    def instances(self, namespace: str, name: str) -> str:
+        return f"{self.cluster(namespace, name)}/instances"
 
     def instance(self, namespace: str, name: str, agent: str, number: int) -> str:
-        return f"{self.instances(namespace, name, agent)}/{sequence(number)}"
+        return f"{self.instances(namespace, name)}/{agent}.{sequence(number)}"
+
+    def toolsets(self, namespace: str, name: str) -> str:
+        return f"{self.cluster(namespace, name)}/toolsets"
+
+    def toolset(self, namespace: str, name: str, agent: str, tool: str) -> str:
+        return f"{self.toolsets(namespace, name)}/{agent}.{tool}"
 
     def sessions(self) -> str:
         return f"{self.root}/sessions"

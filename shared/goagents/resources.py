@@ -77,7 +77,10 @@ class Agent(Resource):
 
 
 class Cluster(Resource):
-    """A cluster and its state. `manifest` is the AgentCluster as it was given, references unresolved."""
+    """A cluster and its state.
+
+    `manifest` is the AgentCluster as it was given, references unresolved; a list leaves it and the instances out.
+    """
 
     name: str
     namespace: str
@@ -88,7 +91,7 @@ class Cluster(Resource):
     max_concurrent_agents: int
     active_runs: int
     agents: list[Agent]
-    manifest: dict[str, Any]
+    manifest: dict[str, Any] | None = None
 
 
 class ClusterApplied(Resource):

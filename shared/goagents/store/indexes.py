@@ -13,6 +13,7 @@ class Index:
 
 
 INDEXES: tuple[Index, ...] = (
+    Index("clusters", ("namespace",)),
     Index("runs", ("cluster_uid", "created_at")),
     Index("runs", ("cluster_uid", "created_at"), descending=True),
     Index("runs", ("cluster_uid", "agent", "created_at")),
@@ -32,5 +33,6 @@ EXEMPT_FIELDS: tuple[str, ...] = (
     "error",
     "usage",
     "intents",
-    "detail",
+    "scaling",
+    "log",
 )
