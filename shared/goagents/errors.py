@@ -79,6 +79,9 @@ class GoAgentsError(Exception):
         self.detail = detail or (type(self).__doc__ or "").strip()
         self.errors = tuple(errors)
         self.retry_after = retry_after
+        # The run that failed, where there is one: set by who knows it, told to the caller.
+        self.run_id: str | None = None
+        self.session_id: str | None = None
         super().__init__(self.detail)
 
     @property
@@ -96,6 +99,10 @@ class GoAgentsError(Exception):
         }
         if self.errors:
             body["errors"] = [{"path": e.path, "message": e.message} for e in self.errors]
+        if self.run_id:
+            body["run_id"] = self.run_id
+        if self.session_id:
+            body["session_id"] = self.session_id
         return body
 
 
