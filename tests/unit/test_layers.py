@@ -26,6 +26,7 @@ CORE = {"engine", "access", "memory"}
 FAMILY = {
     "goagents.store.indexes",
     "goagents.providers.faults",
+    "goagents.providers.sse",
     "goagents.tools.address_guard",
     "goagents.tools.naming",
 }
