@@ -1,5 +1,6 @@
 """GoAgents: clusters of AI agents, declared in YAML, served as stateless functions."""
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -12,7 +13,5 @@ __version__ = "0.1.0"
 def __getattr__(name: str) -> Any:
     """Import the clients on first use: a function that serves imports this package and never needs them."""
     if name in {"AsyncClient", "Client"}:
-        from goagents import client  # noqa: PLC0415 - lazy by intent
-
-        return getattr(client, name)
+        return getattr(import_module("goagents.client"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
