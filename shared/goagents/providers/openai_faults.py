@@ -25,7 +25,7 @@ from goagents.providers.faults import retry_after, status_fault, transport_fault
 
 _NAME = "openai"
 
-# `code`, then `type`, of the error body, where they say more than the status.
+# Of the error body: a `code` or `type` that says more than the status, and a `type` for where there is no status.
 _CODES: dict[str, type[ProviderError]] = {
     "context_length_exceeded": ProviderContextTooLong,
     "exceed_context_size_error": ProviderContextTooLong,  # llama.cpp
@@ -38,18 +38,14 @@ _CODES: dict[str, type[ProviderError]] = {
     "rate_limit_exceeded": ProviderRateLimited,
     "content_filter": ProviderRefused,
     "content_policy_violation": ProviderRefused,
-    "server_error": ProviderUnavailable,
-    "overloaded_error": ProviderOverloaded,
 }
 _TYPES: dict[str, type[ProviderError]] = {
-    "insufficient_quota": ProviderPermissionDenied,
     "rate_limit_error": ProviderRateLimited,
     "rate_limit_exceeded": ProviderRateLimited,
     "requests": ProviderRateLimited,
     "tokens": ProviderRateLimited,
     "authentication_error": ProviderAuthenticationFailed,
     "permission_error": ProviderPermissionDenied,
-    "exceed_context_size_error": ProviderContextTooLong,
     "invalid_request_error": ProviderInvalidRequest,
     "server_error": ProviderUnavailable,
     "api_error": ProviderUnavailable,
@@ -72,7 +68,7 @@ def sdk_fault(error: BaseException, api_key: str = "") -> ProviderError | None:
         return fault or kind(f"openai: {vendor_message(str(error), api_key)}")
     if isinstance(error, openai.ContentFilterFinishReasonError):
         return ProviderRefused(f"openai: {vendor_message(str(error), api_key)}")
-    if isinstance(error, openai.APIError):
+    if isinstance(error, openai.APIError) and not isinstance(error, openai.APIResponseValidationError):
         body = error.body if isinstance(error.body, dict) else {"message": error.message}
         kind_of_body = _classify(body, None)
         return kind_of_body(f"openai: {_detail(body, api_key) or vendor_message(error.message, api_key)}")
@@ -102,17 +98,16 @@ def stream_fault(error: Any, api_key: str) -> ProviderError:
 def _classify(body: Mapping[str, Any], status: int | None) -> type[ProviderError]:
     """The body's code says most, then the status, then the body's type: many servers send one type for everything."""
     code, kind = str(body.get("code") or ""), str(body.get("type") or "")
-    if code in _CODES:
-        return _CODES[code]
+    for word in (code, kind):
+        if word in _CODES:
+            return _CODES[word]
     if status in (None, 400, 413, 422, 500) and _CONTEXT_TOO_LONG.search(str(body.get("message") or "")):
         return ProviderContextTooLong  # servers without codes say it in words
-    if status == 429 and kind in _TYPES:
-        return _TYPES[kind]  # a spent quota or a rate limit
     if status is None and code.isdigit():
         status = int(code)  # OpenRouter and others put the status there
     if status is not None:
         return status_fault(status)
-    return _TYPES.get(kind, ProviderUnavailable)
+    return _TYPES.get(kind) or _TYPES.get(code) or ProviderUnavailable
 
 
 def _detail(body: Mapping[str, Any], api_key: str) -> str:
