@@ -1,9 +1,24 @@
 """The telemetry port: the engine and the API emit typed events; hooks observe them. Durations are in seconds."""
 
 from collections.abc import Callable, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
 from goagents.messages import Usage
+
+
+@dataclass(frozen=True, slots=True)
+class RequestContext:
+    """The request being served: logs name it. `trace` and `span` are the caller's, in hexadecimal."""
+
+    request_id: str
+    trace: str | None = None
+    span: str | None = None
+
+
+# A run's task is made while its request is served, so it inherits the request's context.
+REQUEST: ContextVar[RequestContext | None] = ContextVar("goagents_request", default=None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,12 +112,25 @@ Event = RequestFinished | RunStarted | RunFinished | ModelCallFinished | ToolCal
 Hook = Callable[[Event], None]
 
 
+@runtime_checkable
+class Exposition(Protocol):
+    """What a hook has that keeps metrics of this process in Prometheus' text format."""
+
+    content_type: str
+
+    def render(self) -> bytes: ...
+
+    def serve(self, port: int) -> None:
+        """Serve the metrics on this port of 127.0.0.1 too, once and for the rest of the process. Never raises."""
+        ...
+
+
 class Telemetry:
     """Hands every event to every hook. Hooks are quick and never raise."""
 
     def __init__(self, hooks: Sequence[Hook] = ()) -> None:
-        self._hooks = tuple(hooks)
+        self.hooks = tuple(hooks)
 
     def emit(self, event: Event) -> None:
-        for hook in self._hooks:
+        for hook in self.hooks:
             hook(event)
