@@ -1,0 +1,170 @@
+"""The `http` tool: any URL, one typed call, or every operation of an OpenAPI document, as tools for a model."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from yarl import URL
+
+from goagents.errors import GoAgentsError, ToolError, ToolFailed, ToolInvalidArguments, ToolUnavailable
+from goagents.spec.references import Reference, parse, references
+from goagents.spec.tools import HttpToolSpec
+from goagents.tools.base import Tool, ToolContext, ToolDefinition, ToolEnvironment, ToolResult, Toolset
+from goagents.tools.http_calls import Call, default_effect, typed_call, url_call
+from goagents.tools.http_client import HttpClient, HttpRequest, Lookup, system_lookup
+from goagents.tools.http_result import MAX_IMAGE, Redactor, read_limit, render
+from goagents.tools.naming import safe_name
+from goagents.tools.openapi import OpenApiSource, operation_calls
+
+
+def build(spec: HttpToolSpec, environment: ToolEnvironment) -> Toolset:
+    """Return the toolset of one `type: http` entry. Raises ConfigurationError for an unreadable `allow.addresses`."""
+    return HttpToolset(spec, environment)
+
+
+class HttpToolset:
+    """One client, with its kept-alive connections, for all tools of the entry. `lookup` finds a name's addresses."""
+
+    def __init__(self, spec: HttpToolSpec, environment: ToolEnvironment, lookup: Lookup = system_lookup) -> None:
+        self._spec = spec
+        self._environment = environment
+        self._client = HttpClient(environment.allowed_addresses, environment.ca_bundle, lookup)
+
+    async def open(self) -> Sequence[Tool]:
+        """Return the tools. Raises ToolUnavailable: an unset variable, a refused address, an unusable document."""
+        secrets = _Secrets(self._spec, self._environment)
+        try:
+            headers = secrets.headers()
+            calls = await self._calls(headers)
+        except ToolUnavailable:
+            raise
+        except GoAgentsError as error:
+            raise ToolUnavailable(f"{self._spec.name}: {secrets.redactor().redact(str(error))}") from error
+        return [HttpTool(call.definition, call, self._client, secrets) for call in calls]
+
+    async def aclose(self) -> None:
+        await self._client.aclose()
+
+    async def _calls(self, headers: Mapping[str, str]) -> Sequence[Call]:
+        spec = self._spec
+        url = self._base_url(spec.url) if spec.url else None
+        if spec.openapi:
+            source = OpenApiSource(self._environment.resolve(spec.openapi), url, headers)
+            return await operation_calls(spec, source, self._client)
+        if url is None:
+            raise ToolUnavailable(f"{spec.name}: an http tool needs `url` or `openapi`")
+        if spec.parameters is None and spec.method is None:
+            methods = spec.methods or ("GET",)
+            description = spec.description or f"Calls {spec.url} over HTTP ({', '.join(methods)})."
+            common = {**self._common(), "effect": spec.effect or default_effect(methods)}
+            return [url_call(safe_name(spec.name), description, url, methods, **common)]
+        method = spec.method or "GET"
+        description = spec.description or f"{method} {spec.url}"
+        common = {**self._common(), "effect": spec.effect or default_effect((method,))}
+        return [typed_call(safe_name(spec.name), description, url, method, spec.parameters, **common)]
+
+    def _common(self) -> dict[str, Any]:
+        return {"timeout": self._spec.timeout, "max_output": self._spec.max_output}
+
+    def _base_url(self, text: str) -> URL:
+        """Return `url` resolved and checked as far as is possible without a look-up."""
+        try:
+            url = URL(self._environment.resolve(text)).with_fragment(None)
+        except ValueError as error:
+            raise ToolUnavailable(f"{self._spec.name}: url is no URL") from error
+        if url.raw_user is not None or url.raw_password is not None:
+            raise ToolUnavailable(f"{self._spec.name}: credentials belong into `headers`, not into the url")
+        self._client.check(url)
+        return url
+
+
+@dataclass(frozen=True, slots=True)
+class HttpTool:
+    definition: ToolDefinition
+    request: Call
+    client: HttpClient
+    secrets: "_Secrets"
+
+    async def call(self, arguments: Mapping[str, Any], context: ToolContext) -> ToolResult:
+        """Send one request. Raises ToolError; a status of 400 and above is a result, so that the model can mend it."""
+        try:
+            declared = self.secrets.headers()
+        except GoAgentsError as error:
+            raise ToolFailed(f"headers: {error}") from error
+        redactor = self.secrets.redactor()
+        try:
+            return await self._send(arguments, context, declared, redactor)
+        except ToolError as error:
+            clean = redactor.redact(error.detail)
+            if clean == error.detail:
+                raise
+            raise type(error)(clean) from None
+
+    async def _send(
+        self, arguments: Mapping[str, Any], context: ToolContext, declared: Mapping[str, str], redactor: Redactor
+    ) -> ToolResult:
+        try:
+            plan = self.request.plan(arguments)
+        except UnicodeError as error:
+            raise ToolInvalidArguments("the arguments hold half of a surrogate pair, which is no text") from error
+        key = {} if self.definition.effect == "read" else {"Idempotency-Key": context.idempotency_key}
+        request = HttpRequest(
+            plan.method, plan.url, declared if plan.trusted else {}, {**plan.headers, **key}, plan.content
+        )
+        limit = read_limit(self.definition.max_output, redactor)
+        answer = await self.client.send(
+            request,
+            seconds=self.definition.timeout,
+            limit=limit,
+            image_limit=MAX_IMAGE,
+            may_follow=self.request.may_follow,
+        )
+        return render(answer, self.definition.max_output, redactor)
+
+
+class _Secrets:
+    """The declared headers, resolved at each use, and what of them (and of the URL) must not be seen."""
+
+    def __init__(self, spec: HttpToolSpec, environment: ToolEnvironment) -> None:
+        self._headers = dict(spec.headers)
+        self._resolve = environment.resolve
+        self._referring = tuple(text for text in self._headers.values() if references(text))
+        found = [key for text in self._referring for key in references(text)]
+        found += _secret_references(spec.url or "") + _secret_references(spec.openapi or "")
+        self._keys = tuple(dict.fromkeys(reference.key for reference in found))
+        self._cached: tuple[frozenset[str], Redactor] = (frozenset(), Redactor())
+
+    def headers(self) -> dict[str, str]:
+        """Raises ConfigurationError for an unset or forbidden variable."""
+        return {name: self._resolve(text) for name, text in self._headers.items()}
+
+    def redactor(self) -> Redactor:
+        """Return the redactor for the values of this moment; it is built again only when one has changed."""
+        values = frozenset(self._values())
+        if values != self._cached[0]:
+            self._cached = (values, Redactor(values))
+        return self._cached[1]
+
+    def _values(self) -> Iterator[str]:
+        for text in self._referring:
+            yield self._resolved(text)
+        for key in self._keys:
+            yield self._resolved(f"${{{key}}}")
+
+    def _resolved(self, text: str) -> str:
+        try:
+            return self._resolve(text)
+        except GoAgentsError:
+            return ""  # unset: the reference's default stands in for it, and what the file says is no secret
+
+
+def _secret_references(url: str) -> list[Reference]:
+    """Return the references of a URL but those that make up its origin: hosts are named in errors and in answers."""
+    found: list[Reference] = []
+    seen = ""
+    for part in parse(url):
+        if isinstance(part, str):
+            seen += part
+        elif "/" in seen.partition("://")[2] or "?" in seen:
+            found.append(part)
+    return found
