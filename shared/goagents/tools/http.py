@@ -12,9 +12,9 @@ from goagents.spec.tools import HttpToolSpec
 from goagents.tools.base import Tool, ToolContext, ToolDefinition, ToolEnvironment, ToolResult, Toolset
 from goagents.tools.http_calls import Call, default_effect, typed_call, url_call
 from goagents.tools.http_client import HttpClient, HttpRequest, Lookup, system_lookup
+from goagents.tools.http_openapi import OpenApiSource, operation_calls
 from goagents.tools.http_result import MAX_IMAGE, Redactor, read_limit, render
 from goagents.tools.naming import safe_name
-from goagents.tools.openapi import OpenApiSource, operation_calls
 
 
 def build(spec: HttpToolSpec, environment: ToolEnvironment) -> Toolset:

@@ -10,7 +10,7 @@ from yarl import URL
 
 from goagents.errors import AddressRefused, ToolInvalidArguments, ToolUnavailable
 from goagents.tools.base import Effect, ToolDefinition
-from goagents.tools.url_scope import UrlScope, UrlTemplate, encode_segment, plain, query_pairs
+from goagents.tools.http_url import UrlScope, UrlTemplate, encode_segment, plain, query_pairs
 
 READING_METHODS = frozenset({"GET", "HEAD"})
 QUERY_METHODS = frozenset({"GET", "HEAD", "DELETE"})  # their arguments travel in the query: a body has no meaning

@@ -10,7 +10,7 @@ from yarl import URL
 from goagents.errors import ToolInvalidArguments
 from goagents.tools.base import ToolDefinition
 from goagents.tools.http_calls import Plan, header_value, json_bytes, path_value
-from goagents.tools.url_scope import QueryPairs, UrlTemplate, plain
+from goagents.tools.http_url import QueryPairs, UrlTemplate, plain
 
 STYLES = {
     "query": ("form", "spaceDelimited", "pipeDelimited", "deepObject"),

@@ -9,10 +9,10 @@ from urllib.parse import quote
 from yarl import URL
 
 from goagents.tools.http_calls import JSON_TYPE
-from goagents.tools.openapi_call import STYLES, BodyKind, In, Operation, Parameter, RequestBody
-from goagents.tools.openapi_document import Document, Unsupported, mapping
-from goagents.tools.openapi_schema import SchemaConverter, usable
-from goagents.tools.url_scope import UrlTemplate
+from goagents.tools.http_openapi_call import STYLES, BodyKind, In, Operation, Parameter, RequestBody
+from goagents.tools.http_openapi_document import Document, Unsupported, mapping
+from goagents.tools.http_openapi_schema import SchemaConverter, usable
+from goagents.tools.http_url import UrlTemplate
 
 FORM_TYPE = "application/x-www-form-urlencoded"
 # RFC 9110's own business, or ours: an argument must not forge them. OpenAPI says to ignore the first three.

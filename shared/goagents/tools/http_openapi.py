@@ -16,10 +16,10 @@ from goagents.spec.tools import HttpToolSpec
 from goagents.tools.base import ToolDefinition
 from goagents.tools.http_calls import Call, default_effect
 from goagents.tools.http_client import HttpClient, HttpRequest
+from goagents.tools.http_openapi_call import OpenApiCall, Operation
+from goagents.tools.http_openapi_document import MAX_BYTES, Document, Unsupported, mapping, parse, strings
+from goagents.tools.http_openapi_operation import Fixed, Place, read_operation
 from goagents.tools.naming import unique_names
-from goagents.tools.openapi_call import OpenApiCall, Operation
-from goagents.tools.openapi_document import MAX_BYTES, Document, Unsupported, mapping, parse, strings
-from goagents.tools.openapi_operation import Fixed, Place, read_operation
 
 _log = logging.getLogger(__name__)
 _MAX_TOOLS = 128  # what the providers take

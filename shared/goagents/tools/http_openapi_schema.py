@@ -8,7 +8,7 @@ from typing import Any
 
 import jsonschema_rs
 
-from goagents.tools.openapi_document import Document, Unsupported, mapping, strings
+from goagents.tools.http_openapi_document import Document, Unsupported, mapping, strings
 
 _MAX_DEPTH = 24
 _MAX_VALUE_DEPTH = 12
