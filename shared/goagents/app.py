@@ -1,0 +1,261 @@
+"""The only place that names concrete classes: by dotted name, so that a function loads what its requests need.
+
+`application(name)` is the ASGI app of a deployable function. Nothing is opened when it is made: functions-framework
+builds it in a parent process, and forks.
+"""
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from goagents.clock import SystemClock
+from goagents.engine.services import Services
+from goagents.errors import ConfigurationError, Invalid, ToolUnavailable
+from goagents.providers.base import Provider
+from goagents.secrets.environment import EnvironmentSecrets
+from goagents.settings import Settings, store_url
+from goagents.spec.config import Config, ProviderConfig
+from goagents.spec.interpolation import Resolver
+from goagents.spec.load import load_files
+from goagents.spec.tools import ToolSpec
+from goagents.store.base import Store
+from goagents.telemetry.base import Hook, Telemetry, Unexpected
+from goagents.tools.base import ToolEnvironment, Toolset
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp
+
+FUNCTIONS: Mapping[str, tuple[str, ...]] = {
+    "health": ("health",),
+    "clusters": ("clusters",),
+    "agents": ("agents",),
+    "chat": ("chat",),
+    "stream": ("stream",),
+    "metrics": ("metrics",),
+    "gateway": ("health", "clusters", "agents", "chat", "stream", "metrics"),
+}
+PROVIDERS: Mapping[str, str] = {
+    "anthropic": "goagents.providers.anthropic:AnthropicProvider",
+    "openai": "goagents.providers.openai:OpenAIProvider",
+    "gemini": "goagents.providers.gemini:GeminiProvider",
+    "scripted": "goagents.providers.scripted:ScriptedProvider",
+}
+KEY_VARIABLES: Mapping[str, str] = {
+    "anthropic": "ANTHROPIC_API_KEY",
+    "openai": "OPENAI_API_KEY",
+    "gemini": "GOOGLE_API_KEY",
+}
+TOOLSETS: Mapping[str, str] = {"http": "goagents.tools.http:build"}
+RELOAD_INTERVAL = 1.0  # seconds between looks at the configuration's files
+
+
+def load_by_name(name: str) -> Any:
+    """Return the object at `module:attribute`."""
+    module, _, attribute = name.partition(":")
+    return getattr(import_module(module), attribute)
+
+
+class ProviderRegistry:
+    """The providers of one configuration, made on first use."""
+
+    def __init__(self, config: Config, environ: Mapping[str, str]) -> None:
+        self._config = config
+        self._environ = environ
+        self._made: dict[str, Provider] = {}
+
+    def check(self, name: str) -> None:
+        """Raise Invalid for a provider there is not, or one without its key, naming the variable to set."""
+        if name not in PROVIDERS:
+            raise Invalid(f"There is no provider {name!r}; the providers are {', '.join(PROVIDERS)}.")
+        if name in KEY_VARIABLES and self._key(name) is None:
+            variable = self._config.unset_reference(f"providers.{name}.api_key") or KEY_VARIABLES[name]
+            raise Invalid(f"The provider {name!r} has no API key: set {variable}, or providers.{name}.api_key.")
+
+    def get(self, name: str) -> Provider:
+        if name not in self._made:
+            self.check(name)
+            self._made[name] = load_by_name(PROVIDERS[name])(**self._arguments(name))
+        return self._made[name]
+
+    async def aclose(self) -> None:
+        for provider in self._made.values():
+            await provider.aclose()
+
+    def _key(self, name: str) -> str | None:
+        section = self._config.provider(name)
+        if isinstance(section, ProviderConfig) and section.api_key is not None:
+            return section.api_key.get_secret_value()
+        return self._environ.get(KEY_VARIABLES[name]) or None
+
+    def _arguments(self, name: str) -> dict[str, Any]:
+        section = self._config.provider(name)
+        given = section.model_dump(exclude={"api_key"}, exclude_none=True) if section else {}
+        if name == "scripted":
+            return {"models": given.get("models", {})}
+        return {**given, "api_key": self._key(name), "ca_bundle": self._config.ca_bundle}
+
+
+class ToolsetRegistry:
+    def __init__(self, config: Config, resolvers: "ResolverFactory") -> None:
+        self._config = config
+        self._resolvers = resolvers
+
+    def build(self, spec: ToolSpec, *, trusted: bool) -> Toolset:
+        if spec.type not in TOOLSETS:
+            raise ToolUnavailable(f"Tools of the type {spec.type!r} are not in this version of GoAgents.")
+        environment = ToolEnvironment(
+            resolve=self._resolvers(trusted=trusted).resolve,
+            allowed_addresses=self._config.allow.addresses,
+            ca_bundle=self._config.ca_bundle,
+        )
+        toolset: Toolset = load_by_name(TOOLSETS[spec.type])(spec, environment)
+        return toolset
+
+
+class ResolverFactory:
+    """A cluster from a trusted file may refer to any variable, a posted one to those of `allow:`."""
+
+    def __init__(self, config: Config, environ: Mapping[str, str]) -> None:
+        self._trusted = Resolver({"env": EnvironmentSecrets(environ)})
+        self._posted = Resolver({"env": EnvironmentSecrets(environ)}, allow=config.allow.references())
+
+    def __call__(self, *, trusted: bool) -> Resolver:
+        return self._trusted if trusted else self._posted
+
+
+def open_store(url: str) -> Store:
+    """Return the store at `sqlite:///PATH` or `firestore://PROJECT/DATABASE`; nothing is opened yet."""
+    scheme, _, rest = url.partition("://")
+    store: Store
+    if scheme == "sqlite":
+        store = load_by_name("goagents.store.sqlite:SQLiteStore")(rest.removeprefix("/"))
+    elif scheme == "firestore":
+        project, _, database = rest.partition("/")
+        store = load_by_name("goagents.store.firestore:FirestoreStore")(project, database or "(default)")
+    else:
+        raise ConfigurationError(f"store.url: {url!r} is neither sqlite:///PATH nor firestore://PROJECT/DATABASE.")
+    return store
+
+
+def load_config(settings: Settings) -> Config:
+    """Read the configuration's files, or return the defaults where there are none. Raises ConfigurationError."""
+    if not settings.config_paths:
+        return Config()
+    return load_files(settings.config_paths).config
+
+
+def open_services(settings: Settings, config: Config | None = None) -> Services:
+    """Build what the engine works with; connections are made on first use. Raises ConfigurationError."""
+    config = config or load_config(settings)
+    resolvers = ResolverFactory(config, os.environ)
+    return Services(
+        store=open_store(store_url(config, settings)),
+        clock=SystemClock(),
+        config=config,
+        settings=settings,
+        telemetry=Telemetry(_hooks(config, settings)),
+        providers=ProviderRegistry(config, os.environ),
+        toolsets=ToolsetRegistry(config, resolvers),
+        resolvers=resolvers,
+    )
+
+
+def _hooks(config: Config, settings: Settings) -> list[Hook]:
+    server = config.server
+    load_by_name("goagents.telemetry.logging:configure")(server.log_level, server.log_format, settings.project)
+    hooks: list[Hook] = [load_by_name("goagents.telemetry.logging:LoggingHook")()]
+    if server.metrics.enabled:
+        hooks.append(load_by_name("goagents.telemetry.prometheus:PrometheusHook")())
+    return hooks
+
+
+async def close_services(services: Services) -> None:
+    """Wait for the runs in progress, then close every connection."""
+    if services.tasks:
+        await asyncio.wait(set(services.tasks))
+    await services.providers.aclose()
+    for cluster in services.specs.values():
+        for box in cluster.toolboxes.values():
+            for toolset in box.toolsets.values():
+                await toolset.aclose()
+    await services.store.aclose()
+
+
+class ServicesSource:
+    """The services of this process: built with the first request, renewed when the configuration's files change."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._services: Services | None = None
+        self._stamp: tuple[tuple[int, int], ...] = ()
+        self._looked = 0.0
+        self._retiring: set[asyncio.Task[None]] = set()
+
+    async def __call__(self) -> Services:
+        if self._services is None:
+            self._stamp = self._files()
+            self._services = open_services(self._settings)
+            self._looked = self._services.clock.monotonic()
+        elif self._due(self._services):
+            self._services = self._renewed(self._services)
+        return self._services
+
+    def _due(self, services: Services) -> bool:
+        now = services.clock.monotonic()
+        if not self._settings.config_paths or now - self._looked < RELOAD_INTERVAL:
+            return False
+        self._looked = now
+        stamp, before = self._files(), self._stamp
+        self._stamp = stamp
+        return stamp != before
+
+    def _files(self) -> tuple[tuple[int, int], ...]:
+        found = []
+        for path in self._settings.config_paths:
+            try:
+                stat = Path(path).stat()
+            except OSError:
+                continue  # being replaced; reading it tells more
+            found.append((stat.st_mtime_ns, stat.st_size))
+        return tuple(found)
+
+    def _renewed(self, services: Services) -> Services:
+        """Return services of the files as they are now; where they are wrong, the old ones go on."""
+        try:
+            config = load_config(self._settings)
+        except (ConfigurationError, OSError) as error:
+            services.telemetry.emit(Unexpected("configuration", f"not reloaded: {error}", ""))
+            return services
+        resolvers = ResolverFactory(config, os.environ)
+        renewed = replace(
+            services,
+            config=config,
+            telemetry=Telemetry(_hooks(config, self._settings)),
+            providers=ProviderRegistry(config, os.environ),
+            toolsets=ToolsetRegistry(config, resolvers),
+            resolvers=resolvers,
+        )
+        task = asyncio.create_task(self._retire(services))
+        self._retiring.add(task)
+        task.add_done_callback(self._retiring.discard)
+        return renewed
+
+    @staticmethod
+    async def _retire(services: Services) -> None:
+        """Close the old providers once no run uses them."""
+        running = set(services.tasks)
+        if running:
+            await asyncio.wait(running)
+        await services.providers.aclose()
+
+
+def application(name: str, settings: Settings | None = None) -> "ASGIApp":
+    """Return the ASGI app of the deployable function `name` (see FUNCTIONS)."""
+    routes = [route for module in FUNCTIONS[name] for route in import_module(f"goagents.api.{module}").routes]
+    source = ServicesSource(settings or Settings.from_environ(os.environ))
+    create: Callable[[list[Any], Callable[[], Awaitable[Services]]], ASGIApp] = load_by_name("goagents.api.asgi:create")
+    return create(routes, source)

@@ -1,0 +1,19 @@
+"""How a run's failure is told: as one of our errors, with the traceback kept to the log."""
+
+import asyncio
+import traceback
+
+from goagents.errors import GoAgentsError, RunError, RunInterrupted
+
+
+def traceback_of(error: BaseException) -> str:
+    return "".join(traceback.format_exception(error))
+
+
+def as_run_error(error: BaseException) -> GoAgentsError:
+    """Return the error a caller sees: ours as it is; anything else hidden behind a plain message."""
+    if isinstance(error, GoAgentsError):
+        return error
+    if isinstance(error, asyncio.CancelledError):
+        return RunInterrupted()
+    return RunError("The run failed unexpectedly; the server's log has the reason.")

@@ -1,0 +1,91 @@
+"""What is left behind by a process that died: its runs' leases expire, and whoever meets such a run ends it.
+
+Pointers (`session.active_run`, `slot.run`, `instance.run`) are taken back only by fencing their run in the same commit.
+"""
+
+from collections.abc import Iterable
+from datetime import timedelta
+
+from goagents.errors import OutcomeUnknown, RunInterrupted, StoreConflict
+from goagents.ids import new_id
+from goagents.records import TERMINAL, LeaseRecord, Paths, RunRecord
+from goagents.store.base import AtVersion, Document, Merge, Put, Snapshot, Write
+
+from .services import Services
+
+MAX_CHECKED = 100
+
+
+def is_alive(snapshot: Snapshot, paths: Paths, run: str) -> bool:
+    """Judge a run's lease by the read's own server time. A run without a lease is not alive."""
+    document = snapshot.get(paths.lease(run))
+    if document is None:
+        return False
+    lease = LeaseRecord.of(document.data)
+    return snapshot.read_at <= lease.renewed_at + timedelta(seconds=lease.ttl)
+
+
+async def alive(services: Services, paths: Paths, runs: Iterable[str]) -> set[str]:
+    """Return those of `runs` that a living process executes; runs of this process need no read."""
+    wanted = set(runs)
+    here = {run for run in wanted if run in services.handles}
+    elsewhere = sorted(wanted - here)
+    if not elsewhere:
+        return here
+    snapshot = await services.store.get_many([paths.lease(run) for run in elsewhere])
+    return here | {run for run in elsewhere if is_alive(snapshot, paths, run)}
+
+
+async def release_dead(services: Services, paths: Paths, runs: Iterable[str]) -> bool:
+    """End those of `runs` whose process died, and free what they held. Return whether any was freed."""
+    wanted = list(dict.fromkeys(runs))[:MAX_CHECKED]
+    living = await alive(services, paths, wanted)
+    freed = False
+    for run in wanted:
+        if run not in living:
+            freed = await _abandon(services, paths, run) or freed
+    return freed
+
+
+async def _abandon(services: Services, paths: Paths, run_id: str) -> bool:
+    """Fail one dead run and clear the pointers at it, in one commit. False: someone else was faster."""
+    keys = [paths.run(run_id), paths.lease(run_id)]
+    snapshot = await services.store.get_many(keys)
+    document, lease = (snapshot.get(key) for key in keys)
+    if document is None or is_alive(snapshot, paths, run_id):
+        return False
+    run = RunRecord.of(document.data)
+    writes = await _clear_pointers(services, paths, run)
+    if run.status not in TERMINAL:
+        error = RunInterrupted("The process running this died before the run finished.").problem()
+        outcome = {"status": "failed", "error": error, "finished_at": snapshot.read_at}
+        writes.append(Merge(paths.run(run_id), outcome, AtVersion(document.version)))
+    if lease is not None:
+        writes.append(_fence(lease))
+    try:
+        await services.store.commit(writes)
+    except (StoreConflict, OutcomeUnknown):
+        return False
+    return True
+
+
+def _fence(lease: Document) -> Put:
+    data = {**lease.data, "token": new_id("lease"), "owner": "", "ttl": 0.0, "commit_id": new_id("commit")}
+    data.pop("renewed_at", None)
+    return Put(lease.path, data, AtVersion(lease.version), server_time=("renewed_at",))
+
+
+async def _clear_pointers(services: Services, paths: Paths, run: RunRecord) -> list[Write]:
+    """Return the writes that clear what still points at `run`."""
+    pointers = {paths.session(run.session): "active_run"}
+    if run.slot is not None:
+        pointers[paths.slot(run.namespace, run.cluster, run.slot)] = "run"
+    if run.instance is not None:
+        pointers[paths.instance(run.namespace, run.cluster, run.agent, run.instance)] = "run"
+    snapshot = await services.store.get_many(list(pointers))
+    writes: list[Write] = []
+    for path, field in pointers.items():
+        document = snapshot.get(path)
+        if document is not None and document.data.get(field) == run.id:
+            writes.append(Merge(path, {field: None}, AtVersion(document.version)))
+    return writes

@@ -1,0 +1,228 @@
+"""Runs: started by a request, executed as a task of their own, settled whatever happens.
+
+A request's end is not its run's: a caller that goes away leaves the run to finish.
+"""
+
+import asyncio
+import hashlib
+from contextlib import aclosing
+from typing import Literal
+
+from pydantic_core import to_json
+
+from goagents.access.principal import Principal
+from goagents.errors import Conflict, GoAgentsError, Invalid, RunError, RunTimedOut, StoreError
+from goagents.ids import new_id
+from goagents.messages import MESSAGE, Message, TextPart, Usage
+from goagents.records import Paths, RunRecord
+from goagents.resources import ChatRequest, ChatResponse
+from goagents.spec.models import resolve_model
+from goagents.telemetry.base import RunFinished, RunStarted, Unexpected
+
+from .admission import Admission, Admitted, Replay, Ticket, free_places, key_hash
+from .failures import as_run_error, traceback_of
+from .handle import RunHandle
+from .loop import Candidate, Turn, run_turn
+from .names import AgentId
+from .services import Services
+from .settle import settle_writes
+from .steps import Steps
+from .toolbox import open_toolbox
+from .toolcalls import Caller
+
+__all__ = ["RunHandle", "start"]
+
+
+async def start(
+    services: Services,
+    principal: Principal,
+    agent_id: str,
+    request: ChatRequest,
+    *,
+    kind: Literal["chat", "stream"],
+    idempotency_key: str | None = None,
+) -> RunHandle:
+    """Admit a run and set it going.
+
+    Raises NotFound, Invalid, Conflict (also SessionBusy), LimitExceeded, StoreError. What goes wrong later is in the
+    handle's result and in its last event.
+    """
+    agent = AgentId.parse(agent_id)
+    ticket = Ticket(
+        agent=agent,
+        message=_user_message(request),
+        session=request.session_id or new_id("session"),
+        kind=kind,
+        key=key_hash(principal, agent, idempotency_key) if idempotency_key else None,
+        payload_hash=hashlib.sha256(to_json([agent_id, request.model_dump(mode="json")])).hexdigest(),
+    )
+    admitted = await Admission(services, principal, ticket).admit()
+    if isinstance(admitted, Replay):
+        return await _attach(services, principal, admitted.run_id)
+    handle = RunHandle(admitted.run.id, admitted.run.session, str(agent))
+    services.handles[handle.run_id] = handle
+    task = asyncio.create_task(_execute(services, principal, admitted, handle), name=handle.run_id)
+    services.tasks.add(task)
+    task.add_done_callback(services.tasks.discard)
+    return handle
+
+
+def _user_message(request: ChatRequest) -> Message:
+    if isinstance(request.message, str):
+        return Message("user", (TextPart(request.message),))
+    for i, part in enumerate(request.message):
+        if part.type == "image" and (part.url is None) == (part.data is None):
+            raise Invalid(f"message.{i}: an image takes either `data` with `media_type`, or `url`.")
+        if part.type == "image" and part.data is not None and part.media_type is None:
+            raise Invalid(f"message.{i}.media_type: say what the data is, for example image/png.")
+        if part.type == "image" and part.url is not None and not part.url.startswith(("https://", "http://")):
+            raise Invalid(f"message.{i}.url: only http and https URLs are taken.")
+    return Message("user", tuple(request.message))
+
+
+async def _attach(services: Services, principal: Principal, run_id: str) -> RunHandle:
+    """Return the handle of a run that an idempotency key names: live in this process, or from its record."""
+    live = services.handles.get(run_id)
+    if live is not None:
+        return live
+    path = Paths(principal.tenant).run(run_id)
+    document = (await services.store.get_many([path])).get(path)
+    if document is None:
+        raise Conflict("The run of this Idempotency-Key is gone; use a fresh key.")
+    run = RunRecord.of(document.data)
+    agent = str(AgentId(run.namespace, run.cluster, run.agent))
+    handle = RunHandle(run.id, run.session, agent, run.attempt)
+    if run.status == "succeeded" and run.output is not None:
+        message = MESSAGE.validate_python(run.output)
+        usage = Usage(**(run.usage or {}))
+        handle.finish(_answer(run, agent, message, run.stop_reason or "end_turn", usage))
+    elif run.status == "failed":
+        problem = run.error or {}
+        handle.finish(_recorded_error(problem))
+    else:
+        raise Conflict(f"The run {run.id} of this Idempotency-Key is still in progress.", retry_after=1)
+    return handle
+
+
+def _recorded_error(problem: dict[str, object]) -> GoAgentsError:
+    """Make the error that a run's record holds: its class by its code, its words as recorded."""
+    code, detail = problem.get("code"), str(problem.get("detail") or "")
+    pending: list[type[GoAgentsError]] = [GoAgentsError]
+    while pending:
+        kind = pending.pop()
+        if kind.code == code:
+            return kind(detail)
+        pending.extend(kind.__subclasses__())
+    return RunError(detail)
+
+
+async def _execute(services: Services, principal: Principal, admitted: Admitted, handle: RunHandle) -> None:
+    """Run to the end, settle, and let the handle's readers go. Never raises."""
+    run, paths = admitted.run, Paths(principal.tenant)
+    services.telemetry.emit(RunStarted(run.id, run.session, principal.tenant, run.cluster, run.agent))
+    keep_alive = asyncio.create_task(admitted.journal.keep_alive())
+    turn: Turn | None = None
+    error: GoAgentsError | None = None
+    try:
+        handle.publish(
+            "run.started", {"run_id": run.id, "session_id": run.session, "agent": handle.agent, "attempt": run.attempt}
+        )
+        turn = await _prepare(services, paths, admitted)
+        await _run(turn, handle, _timeout(services, admitted))
+    except (GoAgentsError, asyncio.CancelledError) as raised:
+        error = as_run_error(raised)
+    except Exception as raised:  # noqa: BLE001 - whatever a defect raises, slot and session are settled
+        services.telemetry.emit(Unexpected(f"run {run.id}", repr(raised), traceback_of(raised)))
+        error = as_run_error(raised)
+    finally:
+        keep_alive.cancel()
+    error = await _settle(services, paths, admitted, turn, error)
+    free_places(services, paths, run)
+    _tell(services, principal, admitted, turn, error)
+    services.handles.pop(run.id, None)
+    if error is not None or turn is None or turn.final is None:
+        handle.finish(error or RunError())
+        return
+    handle.finish(_answer(run, handle.agent, turn.final.message, turn.final.stop_reason, turn.usage))
+
+
+def _timeout(services: Services, admitted: Admitted) -> float:
+    server = services.config.server.timeout
+    return min(server, admitted.agent.timeout) if admitted.agent.timeout else server
+
+
+async def _prepare(services: Services, paths: Paths, admitted: Admitted) -> Turn:
+    """Gather what the loop needs. Raises Invalid for a provider or a variable that this server lacks."""
+    agent, cluster, run = admitted.agent, admitted.cluster, admitted.run
+    models = services.config.models
+    candidates = [
+        Candidate(services.providers.get(agent.provider), resolve_model(agent.model, models), agent.model_settings)
+    ]
+    for fallback in agent.fallbacks:
+        provider = services.providers.get(fallback.provider)
+        candidates.append(Candidate(provider, resolve_model(fallback.model, models), fallback.model_settings))
+    toolbox = await open_toolbox(services, paths, cluster, agent)
+    resolver = services.resolvers(trusted=cluster.trusted)
+    return Turn(
+        candidates=tuple(candidates),
+        caller=Caller(
+            toolbox, services.telemetry, services.clock, run.id, run.session, paths.tenant, run.cluster, run.agent
+        ),
+        steps=Steps(admitted.journal, paths, run, services.clock),
+        telemetry=services.telemetry,
+        clock=services.clock,
+        messages=admitted.history,
+        system=resolver.resolve(agent.system_prompt) if agent.system_prompt else None,
+        output_schema=agent.output_schema,
+        max_turns=agent.max_turns,
+        deadline=services.clock.monotonic() + _timeout(services, admitted),
+    )
+
+
+async def _run(turn: Turn, handle: RunHandle, seconds: float) -> None:
+    timer = asyncio.timeout(seconds)
+    try:
+        async with timer, aclosing(run_turn(turn)) as happenings:
+            async for kind, data in happenings:
+                handle.publish(kind, data)
+    except TimeoutError as raised:
+        if timer.expired():
+            raise RunTimedOut(f"The run did not finish within its timeout of {seconds:g} s.") from raised
+        raise
+
+
+async def _settle(
+    services: Services, paths: Paths, admitted: Admitted, turn: Turn | None, error: GoAgentsError | None
+) -> GoAgentsError | None:
+    """Commit the end. Return the error that callers see: the run's, or why it could not be settled."""
+    try:
+        await admitted.journal.commit(settle_writes(paths, admitted, turn, error, services.clock.now()))
+    except (StoreError, RunError) as raised:
+        return error or raised
+    return error
+
+
+def _answer(run: RunRecord, agent: str, message: Message, stop_reason: str, usage: Usage) -> ChatResponse:
+    return ChatResponse(
+        run_id=run.id, session_id=run.session, agent=agent, message=message, stop_reason=stop_reason, usage=usage
+    )
+
+
+def _tell(
+    services: Services, principal: Principal, admitted: Admitted, turn: Turn | None, error: GoAgentsError | None
+) -> None:
+    run = admitted.run
+    services.telemetry.emit(
+        RunFinished(
+            run_id=run.id,
+            session_id=run.session,
+            tenant=principal.tenant,
+            cluster=run.cluster,
+            agent=run.agent,
+            status="failed" if error else "succeeded",
+            duration=(services.clock.now() - run.created_at).total_seconds(),
+            usage=turn.usage if turn else Usage(),
+            error_code=error.code if error else None,
+            error=str(error) if error else None,
+        )
+    )

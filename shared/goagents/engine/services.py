@@ -1,0 +1,72 @@
+"""What the engine works with, handed to each of its functions; `app.py` builds it."""
+
+import asyncio
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+from goagents.clock import Clock
+from goagents.ids import new_id
+from goagents.providers.base import Provider
+from goagents.settings import Settings
+from goagents.spec.config import Config
+from goagents.spec.interpolation import Resolver
+from goagents.spec.tools import ToolSpec
+from goagents.store.base import Store
+from goagents.telemetry.base import Telemetry
+from goagents.tools.base import Toolset
+
+from .capacity import Capacity
+from .specs import LoadedCluster
+
+if TYPE_CHECKING:
+    from .handle import RunHandle
+
+
+class Providers(Protocol):
+    """The configured model providers, by name."""
+
+    def get(self, name: str) -> Provider:
+        """Return the adapter, loaded and configured on first use. Raises Invalid as `check` does."""
+        ...
+
+    def check(self, name: str) -> None:
+        """Return if `name` is a provider this server can use; raise Invalid with the remedy otherwise."""
+        ...
+
+    async def aclose(self) -> None: ...
+
+
+class Toolsets(Protocol):
+    """Makes the toolset of one entry under `tools:`."""
+
+    def build(self, spec: ToolSpec, *, trusted: bool) -> Toolset:
+        """Raises ToolUnavailable for a kind of tool that this version or this server lacks."""
+        ...
+
+
+class Resolvers(Protocol):
+    def __call__(self, *, trusted: bool) -> Resolver: ...
+
+
+@dataclass
+class Services:
+    """One per process and configuration. `owner` names this process in leases.
+
+    `specs` and `capacity` are caches and hints: what they hold is checked against the store at each admission.
+    """
+
+    store: Store
+    clock: Clock
+    config: Config
+    settings: Settings
+    telemetry: Telemetry
+    providers: Providers
+    toolsets: Toolsets
+    resolvers: Resolvers
+    lease_ttl: float = 30.0
+    owner: str = field(default_factory=lambda: new_id("proc"))
+    specs: OrderedDict[str, LoadedCluster] = field(default_factory=OrderedDict)
+    capacity: Capacity = field(default_factory=Capacity)
+    handles: dict[str, "RunHandle"] = field(default_factory=dict)
+    tasks: set["asyncio.Task[None]"] = field(default_factory=set)

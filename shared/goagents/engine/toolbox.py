@@ -1,0 +1,125 @@
+"""The tools of one agent, opened: toolsets concurrently, each failure costing its own tools only."""
+
+import asyncio
+from dataclasses import dataclass, field
+from typing import Any
+
+import jsonschema_rs
+
+from goagents.errors import ToolError, ToolUnavailable
+from goagents.providers.base import ToolSchema
+from goagents.records import Paths, ToolsetRecord
+from goagents.spec.cluster import AgentSpec
+from goagents.spec.tools import ToolSpec
+from goagents.store.base import Merge
+from goagents.telemetry.base import ToolsetFailed
+from goagents.tools.base import Tool, Toolset
+
+from .services import Services
+from .specs import LoadedCluster
+
+OPEN_TIMEOUT = 20.0
+RETRY_AFTER = 30.0  # seconds until a toolset that failed is tried again
+
+
+@dataclass
+class OpenTool:
+    """A tool on offer, with its schema compiled."""
+
+    tool: Tool
+    validator: Any
+
+    def problem(self, arguments: dict[str, Any]) -> str | None:
+        """Return what is wrong with `arguments`, or None: at most five errors, each with its place."""
+        errors = []
+        for error in self.validator.iter_errors(arguments):
+            place = ".".join(str(step) for step in error.instance_path)
+            errors.append(f"{place}: {error.message}" if place else error.message)
+            if len(errors) == 5:
+                break
+        return "; ".join(errors) or None
+
+
+@dataclass
+class Toolbox:
+    """`failed` holds, by tool of the YAML, why it is not on offer; `retry_at` is on the monotonic clock."""
+
+    tools: dict[str, OpenTool] = field(default_factory=dict)
+    failed: dict[str, str] = field(default_factory=dict)
+    toolsets: dict[str, Toolset] = field(default_factory=dict)
+    retry_at: float = 0.0
+
+    @property
+    def schemas(self) -> tuple[ToolSchema, ...]:
+        definitions = (open_tool.tool.definition for open_tool in self.tools.values())
+        return tuple(ToolSchema(d.name, d.description, d.parameters) for d in definitions)
+
+
+async def open_toolbox(services: Services, paths: Paths, cluster: LoadedCluster, agent: AgentSpec) -> Toolbox:
+    """Return the agent's tools, opened once per process and generation; failed ones are tried again after a while."""
+    box = cluster.toolboxes.get(agent.name)
+    if box is not None and not _due(services, box):
+        return box
+    async with cluster.opening:
+        box = cluster.toolboxes.setdefault(agent.name, Toolbox())
+        missing = [spec for spec in agent.tools if spec.name not in box.toolsets]
+        if missing:
+            await asyncio.gather(*(_open(services, paths, cluster, agent, box, spec) for spec in missing))
+            box.retry_at = services.clock.monotonic() + RETRY_AFTER
+    return box
+
+
+def _due(services: Services, box: Toolbox) -> bool:
+    return bool(box.failed) and services.clock.monotonic() >= box.retry_at
+
+
+async def _open(
+    services: Services, paths: Paths, cluster: LoadedCluster, agent: AgentSpec, box: Toolbox, spec: ToolSpec
+) -> None:
+    before = box.failed.get(spec.name)
+    try:
+        toolset = services.toolsets.build(spec, trusted=cluster.trusted)
+        async with asyncio.timeout(OPEN_TIMEOUT):
+            tools = await toolset.open()
+        opened = {tool.definition.name: OpenTool(tool, _compile(tool)) for tool in tools}
+        _refuse_clashes(box, opened)
+    except (ToolError, TimeoutError) as error:
+        box.failed[spec.name] = str(error) or f"It did not open within {OPEN_TIMEOUT:.0f} s."
+    else:
+        box.failed.pop(spec.name, None)
+        box.toolsets[spec.name] = toolset
+        box.tools.update(opened)
+    after = box.failed.get(spec.name)
+    if after != before:
+        await _tell(services, paths, cluster, agent, spec, after)
+
+
+def _compile(tool: Tool) -> Any:
+    definition = tool.definition
+    try:
+        return jsonschema_rs.validator_for(definition.parameters)
+    except (jsonschema_rs.ValidationError, ValueError) as error:
+        raise ToolUnavailable(f"The schema of the tool {definition.name!r} is not valid: {error}") from error
+
+
+def _refuse_clashes(box: Toolbox, opened: dict[str, OpenTool]) -> None:
+    clashes = sorted(box.tools.keys() & opened.keys())
+    if clashes:
+        raise ToolUnavailable(f"Another tool of this agent has the same name: {', '.join(clashes)}.")
+
+
+async def _tell(
+    services: Services, paths: Paths, cluster: LoadedCluster, agent: AgentSpec, spec: ToolSpec, failure: str | None
+) -> None:
+    """A change of a toolset's state is told to the log and kept in the store, where `status` finds it."""
+    record = cluster.record
+    if failure is not None:
+        services.telemetry.emit(ToolsetFailed(record.name, agent.name, spec.name, failure))
+    state = ToolsetRecord(
+        agent=agent.name,
+        tool=spec.name,
+        status="available" if failure is None else "unavailable",
+        checked_at=services.clock.now(),
+    )
+    path = paths.toolset(record.namespace, record.name, agent.name, spec.name)
+    await services.store.commit([Merge(path, {**state.data(), "detail": failure})])

@@ -1,0 +1,117 @@
+"""Calling tools: validated, timed, bounded. Whatever goes wrong is an error result, never the run's end."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass
+
+from goagents.clock import Clock
+from goagents.errors import GoAgentsError
+from goagents.messages import Content, TextPart, ToolCallPart, ToolResultPart
+from goagents.telemetry.base import Telemetry, ToolCallFinished, Unexpected
+from goagents.tools.base import Tool, ToolContext, ToolResult, text_result
+
+from .failures import traceback_of
+from .toolbox import Toolbox
+
+MAX_PARALLEL = 16
+
+
+@dataclass(frozen=True, slots=True)
+class CallDone:
+    call: ToolCallPart
+    result: ToolResultPart
+    duration: float
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who calls: one run, with what it needs to call tools."""
+
+    toolbox: Toolbox
+    telemetry: Telemetry
+    clock: Clock
+    run_id: str
+    session_id: str
+    tenant: str
+    cluster: str
+    agent: str
+
+    async def call_all(self, calls: tuple[ToolCallPart, ...], step: int) -> AsyncGenerator[CallDone, None]:
+        """Run the calls concurrently and yield each as it ends. Closing the generator cancels those that have not."""
+        gate = asyncio.Semaphore(MAX_PARALLEL)
+        tasks = [asyncio.create_task(self._gated(gate, call, step)) for call in calls]
+        try:
+            for next_done in asyncio.as_completed(tasks):
+                yield await next_done
+        finally:
+            for task in tasks:
+                task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _gated(self, gate: asyncio.Semaphore, call: ToolCallPart, step: int) -> CallDone:
+        async with gate:
+            started = self.clock.monotonic()
+            outcome, result = await self._call(call, step)
+            duration = self.clock.monotonic() - started
+        error = _first_text(result)[:500] if result.is_error else None
+        self.telemetry.emit(
+            ToolCallFinished(self.run_id, self.cluster, self.agent, call.name, duration, outcome, error)
+        )
+        return CallDone(call, ToolResultPart(call.id, call.name, result.content, result.is_error), duration)
+
+    async def _call(self, call: ToolCallPart, step: int) -> tuple[str, ToolResult]:
+        """Return the outcome's name (see ToolCallFinished) and the result."""
+        open_tool = self.toolbox.tools.get(call.name)
+        if open_tool is None:
+            names = ", ".join(self.toolbox.tools) or "none"
+            return "unknown_tool", _error(f"There is no tool {call.name!r}. The tools are: {names}.")
+        if call.malformed is not None:
+            return "invalid_arguments", _error("The arguments are not a JSON object.")
+        if problem := open_tool.problem(call.arguments):
+            return "invalid_arguments", _error(f"The arguments do not fit the schema: {problem}")
+        return await self._guarded(open_tool.tool, call, step)
+
+    async def _guarded(self, tool: Tool, call: ToolCallPart, step: int) -> tuple[str, ToolResult]:
+        definition = tool.definition
+        try:
+            async with asyncio.timeout(definition.timeout):
+                result = await tool.call(call.arguments, self._context(call, step))
+        except TimeoutError:
+            return "timeout", _error(f"The tool gave no answer within {definition.timeout:g} s.")
+        except GoAgentsError as error:
+            return "error", _error(str(error))
+        except Exception as error:  # noqa: BLE001 - a tool is foreign code: its defect must not end the run
+            self.telemetry.emit(Unexpected(f"tool {call.name}", repr(error), traceback_of(error)))
+            return "error", _error("The tool failed unexpectedly.")
+        return "error" if result.is_error else "ok", bounded(result, definition.max_output)
+
+    def _context(self, call: ToolCallPart, step: int) -> ToolContext:
+        key = f"{self.run_id}/{step}/{call.id}"
+        return ToolContext(self.run_id, self.session_id, self.tenant, self.agent, call.id, key)
+
+
+def bounded(result: ToolResult, limit: int) -> ToolResult:
+    """Cut text to `limit` bytes of UTF-8 in all, saying so; an image that does not fit becomes a note."""
+    left = limit
+    content: list[Content] = []
+    for part in result.content:
+        size = len(part.text.encode()) if isinstance(part, TextPart) else len(part.data or "")
+        if size <= left:
+            content.append(part)
+        elif isinstance(part, TextPart):
+            kept = part.text.encode()[:left].decode(errors="ignore")
+            content.append(TextPart(f"{kept}\n[cut: the first {left} of {size} bytes are shown]"))
+        else:
+            content.append(TextPart(f"[an image of {size} bytes was left out: over the limit of {limit} bytes]"))
+        left = max(0, left - size)
+    return ToolResult(tuple(content), result.is_error)
+
+
+def _error(text: str) -> ToolResult:
+    return text_result(text, is_error=True)
+
+
+def _first_text(result: ToolResult) -> str:
+    return next((part.text for part in result.content if isinstance(part, TextPart)), "")
