@@ -1,0 +1,139 @@
+"""What only the cluster and the configuration together tell: keys of providers, variables, scripted models."""
+
+from collections.abc import Iterator, Mapping
+from ipaddress import ip_address
+from urllib.parse import urlsplit
+
+from goagents.errors import ConfigurationError, FieldError, Invalid
+
+from .cluster import PROVIDERS, AgentCluster
+from .config import Config, ProviderConfig, ScriptedConfig
+from .document import Mark, Node
+from .interpolation import Resolver, cluster_texts
+from .models import RETIRED, misspelt_model, nearest, resolve_model
+from .problems import field_error
+from .references import ENVIRONMENT
+
+KEY_VARIABLES: Mapping[str, str] = {
+    "anthropic": "ANTHROPIC_API_KEY",
+    "openai": "OPENAI_API_KEY",
+    "gemini": "GOOGLE_API_KEY",
+}
+
+
+def provider_section(config: Config, name: str, *, offline: bool = False) -> ProviderConfig | ScriptedConfig:
+    """Return the section of the provider `name`, ready for use: with its key, and if `offline` on this machine.
+
+    Raises Invalid (unknown provider) and ConfigurationError (names the variable of the missing key).
+    """
+    if name not in PROVIDERS:
+        guess = nearest(name, PROVIDERS)
+        hint = f"did you mean '{guess}'?" if guess else f"the providers are {', '.join(PROVIDERS)}"
+        raise Invalid(f"Unknown provider '{name[:64]}'; {hint}")
+    section = config.provider(name)
+    if name == "scripted":
+        return section or ScriptedConfig()
+    if not isinstance(section, ProviderConfig) or section.api_key is None:
+        path, message = f"providers.{name}.api_key", missing_key(config, name)
+        raise ConfigurationError(f"{path}: {message}", errors=[FieldError(path, message)])
+    if offline and not is_loopback(section.base_url):
+        path = f"providers.{name}.base_url"
+        message = "GOAGENTS_OFFLINE is set: it must name an address of this machine, such as http://127.0.0.1:9000"
+        raise ConfigurationError(f"{path}: {message}", errors=[FieldError(path, message)])
+    return section
+
+
+def missing_key(config: Config, provider: str) -> str:
+    """Return what to say about the missing key of `provider`: which variable to set."""
+    unset = config.unset_reference(f"providers.{provider}.api_key")
+    if unset is not None:
+        return f"the variable {unset} is not set"
+    variable = KEY_VARIABLES[provider]
+    return f'is not set: write `api_key: "${{{variable}}}"` and set the variable {variable}'
+
+
+def is_loopback(url: str | None) -> bool:
+    """Return whether `url` names this machine."""
+    host = urlsplit(url).hostname if url else None
+    if host is None:
+        return False
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def check_use(
+    cluster: AgentCluster, node: Node, config: Config, sections: Node, environ: Mapping[str, str]
+) -> Iterator[FieldError]:
+    """Yield what a trusted `cluster` (read from `node`) uses and is not there: variables, keys, scripted models."""
+    resolver = Resolver({ENVIRONMENT: environ})
+    for path, text in cluster_texts(cluster):
+        try:
+            resolver.resolve(text)
+        except ConfigurationError as error:
+            yield field_error(path, error.detail, _mark(node, path))
+    for path, agent, provider, model in _models(cluster):
+        if provider in KEY_VARIABLES:
+            yield from _key(path, agent, provider, node, config, sections)
+        elif config.providers.scripted is not None:
+            scripts = config.providers.scripted.models
+            if resolve_model(model, config.models) not in scripts:
+                guess = nearest(model, scripts)
+                hint = f"did you mean '{guess}'?" if guess else "declare it there"
+                message = f"`providers.scripted.models` has no '{model}'; {hint}"
+                yield field_error(f"{path}.model", message, _mark(node, f"{path}.model"))
+
+
+def _key(path: str, agent: str, provider: str, node: Node, config: Config, sections: Node) -> Iterator[FieldError]:
+    section = config.provider(provider)
+    if isinstance(section, ProviderConfig) and section.api_key is not None:
+        return
+    field = f"providers.{provider}.api_key"
+    place = _find(sections, field)
+    if place is not None:
+        message = f"{missing_key(config, provider)}; the provider is in use by the agent '{agent}'"
+        yield field_error(field, message, place.mark)
+        return
+    variable = KEY_VARIABLES[provider]
+    message = f'`{field}` is missing: write `api_key: "${{{variable}}}"` there and set the variable {variable}'
+    yield field_error(f"{path}.provider", message, _mark(node, f"{path}.provider"))
+
+
+def _models(cluster: AgentCluster) -> Iterator[tuple[str, str, str, str]]:
+    """Yield path, agent, provider and model of each model that an agent may call."""
+    for i, agent in enumerate(cluster.spec.agents):
+        yield f"spec.agents.{i}", agent.name, agent.provider, agent.model
+        for j, fallback in enumerate(agent.fallbacks):
+            yield f"spec.agents.{i}.fallbacks.{j}", agent.name, fallback.provider, fallback.model
+
+
+def warn(cluster: AgentCluster, node: Node, config: Config) -> Iterator[FieldError]:
+    """Yield what is valid and is probably not meant: a misspelt model, one its vendor retires."""
+    for path, _, provider, model in _models(cluster):
+        if provider == "scripted":
+            continue
+        place = _mark(node, f"{path}.model")
+        resolved = resolve_model(model, config.models)
+        guess = misspelt_model(model, config.models)
+        if guess is not None:
+            yield field_error(f"{path}.model", f"the model '{model}' is not known here; did you mean '{guess}'?", place)
+        if day := RETIRED.get(resolved):
+            message = (
+                f"{provider} serves '{resolved}' until {day} only; name another model, or map this name in `models:`"
+            )
+            yield field_error(f"{path}.model", message, place)
+
+
+def _mark(node: Node, path: str) -> Mark:
+    found = _find(node, path)
+    return (found or node).mark
+
+
+def _find(node: Node, path: str) -> Node | None:
+    found: Node | None = node
+    for part in path.split("."):
+        if found is None:
+            return None
+        found = found.child(int(part) if isinstance(found.value, list) and part.isdigit() else part)
+    return found

@@ -1,0 +1,265 @@
+"""The models of the server's configuration. References are resolved when a file is read (see `load`)."""
+
+import re
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    PrivateAttr,
+    SecretStr,
+    StringConstraints,
+    field_validator,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
+
+from .cluster import PROVIDERS, unique_names
+from .models import alias_cycle
+from .types import Address, DnsLabel, Duration, HttpUrl, Integer, Model, ShortText, Size
+
+Port = Annotated[Integer, Field(ge=1, le=65_535)]
+Path = Annotated[str, StringConstraints(min_length=1, max_length=4096)]
+UrlPath = Annotated[str, StringConstraints(pattern=r"^/[A-Za-z0-9._~/-]*$", max_length=256)]
+VariableName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,255}$")]
+SecretName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_./:@+=-]{1,512}$")]
+SECRET_SCHEMES = ("secret", "aws-secret")
+
+_STORE_URL = re.compile(r"sqlite:///.+|firestore://[a-z0-9][a-z0-9.:-]*/[a-z0-9()][a-z0-9()-]*")
+
+
+def store_url_form(value: str) -> str:
+    """Return `value` if it is a store's URL. Raises ValueError."""
+    if not _STORE_URL.fullmatch(value):
+        raise ValueError("is not a store; write sqlite:///PATH or firestore://PROJECT/DATABASE, such as (default)")
+    return value
+
+
+StoreUrl = Annotated[str, StringConstraints(max_length=4096), AfterValidator(store_url_form)]
+
+
+class MetricsConfig(Model):
+    enabled: bool = Field(True, description="Count and serve metrics.")
+    path: UrlPath = Field("/metrics", description="Where Prometheus finds them.")
+    port: Port | None = Field(None, description="`goagents run` serves them on this port of 127.0.0.1 too.")
+
+
+class TlsConfig(Model):
+    cert: Path = Field(description="File with the certificate chain (PEM), relative to this file.")
+    key: Path = Field(description="File with the private key (PEM), relative to this file.")
+
+
+class ServerConfig(Model):
+    host: Annotated[str, StringConstraints(min_length=1, max_length=253)] = Field(
+        "127.0.0.1",
+        description="Address `goagents run` listens on. Without `auth` it is 127.0.0.1 whatever stands here.",
+    )
+    port: Port = Field(8080, description="Port `goagents run` listens on.")
+    timeout: Duration = Field(300.0, gt=0, le=3600, description="Longest time of one request.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="What is logged.")
+    log_format: Literal["auto", "json", "pretty"] = Field(
+        "auto", description="`json` is Cloud Logging's format; `auto` is pretty on a terminal and JSON elsewhere."
+    )
+    max_body: Size = Field(4 << 20, description="Largest request body; a larger one is answered 413.")
+    metrics: MetricsConfig = Field(default_factory=MetricsConfig, description="Metrics.")
+    tls: TlsConfig | None = Field(None, description="Serve HTTPS locally.")
+    background: bool = Field(
+        False, description="The platform leaves a process its CPU when no request is open (true for `goagents run`)."
+    )
+
+    @field_validator("log_level", mode="before")
+    @classmethod
+    def _lower(cls, value: Any) -> Any:
+        return value.lower() if isinstance(value, str) else value
+
+
+class ProviderConfig(Model):
+    """What the three real providers have in common."""
+
+    api_key: SecretStr | None = Field(
+        None, description="Key of the provider's API. Needed as soon as an agent uses the provider."
+    )
+    base_url: HttpUrl | None = Field(
+        None, description="Address of the API, with or without its version path; the vendor's own by default."
+    )
+    max_connections: Integer = Field(1000, ge=1, le=10_000, description="Most connections open at the same time.")
+    max_retries: Integer = Field(2, ge=0, le=10, description="Repeats of a request the provider could not serve.")
+
+
+class AnthropicConfig(ProviderConfig):
+    version: Annotated[str, StringConstraints(pattern=r"^\d{4}-\d{2}-\d{2}$")] | None = Field(
+        None, description="The header `anthropic-version`; the SDK's own by default."
+    )
+
+
+class OpenAIConfig(ProviderConfig):
+    org_id: ShortText | None = Field(None, description="Organization the usage belongs to.")
+    project_id: ShortText | None = Field(None, description="Project the usage belongs to.")
+
+
+class GeminiConfig(ProviderConfig):
+    project_id: ShortText | None = Field(None, description="Google Cloud project the usage is billed to.")
+    api_version: Annotated[str, StringConstraints(pattern=r"^v\d[a-z0-9]*$")] | None = Field(
+        None, description="Version of the API, such as `v1beta`; the SDK's own by default."
+    )
+
+
+class ScriptedConfig(Model):
+    models: dict[ShortText, Annotated[list[dict[str, Any]], Field(min_length=1, max_length=1000)]] = Field(
+        default_factory=dict,
+        max_length=200,
+        description="Scripts by the model's name: the steps a scripted model takes, see the page on providers.",
+    )
+
+
+class ProvidersConfig(Model):
+    anthropic: AnthropicConfig | None = Field(None, description="Anthropic.")
+    openai: OpenAIConfig | None = Field(None, description="OpenAI, and servers with the same API.")
+    gemini: GeminiConfig | None = Field(None, description="Google Gemini.")
+    scripted: ScriptedConfig | None = Field(None, description="Models that follow a script, for tests and demos.")
+
+
+class StoreConfig(Model):
+    url: StoreUrl | None = Field(
+        None,
+        description="`sqlite:///PATH` or `firestore://PROJECT/DATABASE`. `GOAGENTS_STORE` goes before it. By default "
+        "`firestore://PROJECT/(default)` on Cloud Run, elsewhere `.goagents/goagents.db` in the working directory.",
+    )
+
+
+def _digest(value: str) -> str:
+    digest = value.removeprefix("sha256:").lower()
+    if not re.fullmatch(r"[0-9a-f]{64}", digest):
+        raise ValueError("is not a SHA-256 in hexadecimal; make it with: printf %s KEY | sha256sum")
+    return digest
+
+
+class ApiKey(Model):
+    name: DnsLabel = Field(description="Who the key belongs to; the principal of its requests.")
+    hash: Annotated[str, AfterValidator(_digest)] = Field(
+        description="SHA-256 of the key in hexadecimal (`printf %s KEY | sha256sum`). The key itself is not kept."
+    )
+    tenant: DnsLabel = Field("default", description="Tenant whose records the key sees.")
+
+
+class AuthConfig(Model):
+    mode: Literal["none", "api_key", "platform"] = Field(
+        description="`none` serves 127.0.0.1 only; `api_key` wants a bearer key; `platform` trusts Cloud Run's IAM."
+    )
+    api_keys: Annotated[tuple[ApiKey, ...], AfterValidator(unique_names)] = Field(
+        (), max_length=1000, description="The keys of the mode `api_key`."
+    )
+
+    @model_validator(mode="after")
+    def _keys_fit_mode(self) -> Self:
+        if self.mode == "api_key" and not self.api_keys:
+            raise PydanticCustomError("auth", "the mode `api_key` needs at least one entry in `api_keys`")
+        if self.mode != "api_key" and self.api_keys:
+            raise PydanticCustomError("auth", "`api_keys` are of no use in this mode; write `mode: api_key`")
+        if len({key.hash for key in self.api_keys}) < len(self.api_keys):
+            raise PydanticCustomError("auth", "two entries of `api_keys` have the same key")
+        return self
+
+
+class AllowConfig(Model):
+    env: tuple[VariableName, ...] = Field(
+        (), max_length=1000, description="Variables that a cluster received over HTTP may refer to."
+    )
+    secrets: tuple[SecretName, ...] = Field(
+        (), max_length=1000, description="Secrets that a cluster received over HTTP may refer to."
+    )
+    addresses: tuple[Address, ...] = Field(
+        (),
+        max_length=1000,
+        description="Private addresses that tools may reach: IP addresses, CIDR blocks, host names. All others "
+        "on private networks, this machine and the metadata server are refused.",
+    )
+
+    def references(self) -> frozenset[str]:
+        """Return the keys (`Reference.key`) that an untrusted cluster may refer to."""
+        secrets = {
+            name if name.startswith(tuple(f"{scheme}:" for scheme in SECRET_SCHEMES)) else f"{scheme}:{name}"
+            for name in self.secrets
+            for scheme in SECRET_SCHEMES
+        }
+        return frozenset(self.env) | secrets
+
+
+class McpServerConfig(Model):
+    command: Path | None = Field(None, description="Program to start; it speaks over standard input and output.")
+    args: tuple[str, ...] = Field((), max_length=256, description="Arguments of the program.")
+    env: dict[VariableName, str] = Field(default_factory=dict, max_length=256, description="Variables of the program.")
+    url: HttpUrl | None = Field(None, description="Address of a server that speaks streamable HTTP.")
+    headers: dict[ShortText, str] = Field(
+        default_factory=dict, max_length=64, description="Headers of every request to `url`."
+    )
+
+    @model_validator(mode="after")
+    def _one_transport(self) -> Self:
+        if (self.command is None) == (self.url is None):
+            raise PydanticCustomError("mcp_server", "needs either `command` or `url`")
+        return self
+
+
+def _aliases(value: dict[str, str]) -> dict[str, str]:
+    for name in value:
+        if cycle := alias_cycle(name, value):
+            raise PydanticCustomError(
+                "alias_cycle", "the aliases lead in a circle: {cycle}", {"cycle": " -> ".join(cycle)}
+            )
+    return value
+
+
+def _empty(value: Any) -> Any:
+    """A section whose content is commented out is null in YAML; it means the section's defaults."""
+    return {} if value is None else value
+
+
+class Config(Model):
+    """The whole configuration of a server. An empty one is valid."""
+
+    server: Annotated[ServerConfig, BeforeValidator(_empty)] = Field(
+        default_factory=ServerConfig, description="The server."
+    )
+    providers: Annotated[ProvidersConfig, BeforeValidator(_empty)] = Field(
+        default_factory=ProvidersConfig, description="The providers of models."
+    )
+    models: Annotated[dict[ShortText, ShortText], BeforeValidator(_empty), AfterValidator(_aliases)] = Field(
+        default_factory=dict,
+        max_length=1000,
+        description="Your own aliases: a name, and the provider's id it stands for.",
+    )
+    store: Annotated[StoreConfig, BeforeValidator(_empty)] = Field(
+        default_factory=StoreConfig, description="Where state is kept."
+    )
+    auth: AuthConfig | None = Field(
+        None, description="Who may call. Without it: `platform` on Cloud Run, elsewhere `none`, on 127.0.0.1 only."
+    )
+    allow: Annotated[AllowConfig, BeforeValidator(_empty)] = Field(
+        default_factory=AllowConfig, description="What tools and clusters received over HTTP may reach."
+    )
+    mcp_servers: Annotated[dict[ShortText, McpServerConfig], BeforeValidator(_empty)] = Field(
+        default_factory=dict, max_length=200, description="Servers that `mcp` tools name in `server`."
+    )
+    ca_bundle: Path | None = Field(
+        None, description="File with the certificates (PEM) of a private CA to trust, relative to this file."
+    )
+
+    _unset: dict[str, str] = PrivateAttr(default_factory=dict)
+
+    def unset_reference(self, path: str) -> str | None:
+        """Return the reference (`VAR`, `secret:NAME`) that left the field at `path` absent because it is not set."""
+        return self._unset.get(path)
+
+    def remember_unset(self, unset: dict[str, str]) -> Self:
+        """Return this configuration, knowing which fields are absent because of which reference."""
+        self._unset.update(unset)
+        return self
+
+    def provider(self, name: str) -> ProviderConfig | ScriptedConfig | None:
+        """Return the section of the provider `name`, if there is one."""
+        section: ProviderConfig | ScriptedConfig | None = (
+            getattr(self.providers, name, None) if name in PROVIDERS else None
+        )
+        return section

@@ -1,0 +1,108 @@
+"""The syntax of `${…}`: what a text refers to.
+
+${VAR}   ${VAR:-default}   ${secret:NAME}   ${aws-secret:NAME}   $${ is a literal ${
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+ENVIRONMENT = "env"
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,255}", re.ASCII)
+_SCHEMED = re.compile(r"([a-z][a-z0-9-]{0,31}):([A-Za-z0-9_./:@+=-]{1,512})", re.ASCII)
+_MAX_DEPTH = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """`scheme` is "env" for a variable. `default` is a text that may hold references itself."""
+
+    scheme: str
+    name: str
+    default: "tuple[str | Reference, ...] | None" = None
+
+    @property
+    def key(self) -> str:
+        """The name as `allow:` lists it: `VAR`, `secret:NAME`."""
+        return self.name if self.scheme == ENVIRONMENT else f"{self.scheme}:{self.name}"
+
+    def __str__(self) -> str:
+        if self.scheme == ENVIRONMENT:
+            return f"the variable {self.name}"
+        return f"the secret {self.key}"
+
+
+Parts = tuple[str | Reference, ...]
+
+
+def parse(text: str) -> Parts:
+    """Return the literal texts and references of `text`, in order. Raises ValueError that says what is wrong."""
+    if "${" not in text:
+        return (text,) if text else ()
+    parts, _ = _parse(text, 0, 0)
+    return parts
+
+
+def _parse(text: str, start: int, depth: int) -> tuple[Parts, int]:
+    """Read up to the end, or inside a default (`depth` > 0) up to the brace that closes it."""
+    if depth > _MAX_DEPTH:
+        raise ValueError(f"references are nested deeper than {_MAX_DEPTH}")
+    parts: list[str | Reference] = []
+    literal: list[str] = []
+    i = start
+    while i < len(text):
+        if text.startswith("$${", i):
+            literal.append("${")
+            i += 3
+        elif text.startswith("${", i):
+            if literal:
+                parts.append("".join(literal))
+                literal = []
+            reference, i = _reference(text, i, depth)
+            parts.append(reference)
+        elif depth and text[i] == "}":
+            break
+        else:
+            literal.append(text[i])
+            i += 1
+    if literal:
+        parts.append("".join(literal))
+    return tuple(parts), i
+
+
+def _reference(text: str, start: int, depth: int) -> tuple[Reference, int]:
+    end = next((i for i in range(start + 2, len(text)) if text[i] == "}" or text.startswith(":-", i)), None)
+    if end is None:
+        raise ValueError("'${' is not closed by '}'; write $${ for a literal ${")
+    scheme, name = _name(text[start + 2 : end])
+    if text[end] == "}":
+        return Reference(scheme, name), end + 1
+    default, close = _parse(text, end + 2, depth + 1)
+    if close >= len(text):
+        raise ValueError("'${' is not closed by '}'; write $${ for a literal ${")
+    return Reference(scheme, name, default), close + 1
+
+
+def _name(text: str) -> tuple[str, str]:
+    if _VARIABLE.fullmatch(text):
+        return ENVIRONMENT, text
+    if match := _SCHEMED.fullmatch(text):
+        return match[1], match[2]
+    raise ValueError("'${…}' holds no variable name; write ${NAME}, ${NAME:-default}, ${secret:NAME}, or $${ for ${")
+
+
+def references(text: str) -> tuple[Reference, ...]:
+    """Return every reference in `text`, those in defaults too. Raises ValueError."""
+    return tuple(_walk(parse(text)))
+
+
+def _walk(parts: Parts) -> Iterator[Reference]:
+    for part in parts:
+        if isinstance(part, Reference):
+            yield part
+            yield from _walk(part.default or ())
+
+
+def escape(text: str) -> str:
+    """Return the text that resolves to `text` as it stands."""
+    return text.replace("${", "$${")

@@ -1,0 +1,195 @@
+"""What stands under an agent's `tools:`. One entry is one toolset, told apart by `type`."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal, Self
+
+import jsonschema_rs
+from pydantic import AfterValidator, Field, StringConstraints, field_validator, model_validator
+from pydantic_core import PydanticCustomError
+
+from .types import Duration, HttpUrl, Integer, Model, ShortText, Size, ToolName
+
+Method = Literal["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"]
+Effect = Literal["read", "idempotent", "unsafe"]
+Approval = Literal["never", "unsafe", "always"]
+
+
+def later(feature: str) -> PydanticCustomError:
+    """Return the error for what the schema knows and this version does not do."""
+    return PydanticCustomError("not_implemented", f"{feature} is not implemented in this version; remove it")
+
+
+def json_schema(value: dict[str, Any]) -> dict[str, Any]:
+    """Return `value` if it is a valid JSON Schema; raise ValueError otherwise."""
+    try:
+        jsonschema_rs.meta.validate(value)
+    except (jsonschema_rs.ValidationError, jsonschema_rs.ReferencingError, ValueError) as error:
+        raise ValueError(f"is not a valid JSON Schema: {getattr(error, 'message', error)}") from None
+    return value
+
+
+def object_schema(value: dict[str, Any]) -> dict[str, Any]:
+    """Return `value` if it is a valid JSON Schema of an object; raise ValueError otherwise."""
+    if value.get("type") != "object":
+        raise ValueError("must be a JSON Schema of an object: write `type: object` and its `properties`")
+    return json_schema(value)
+
+
+JsonSchema = Annotated[dict[str, Any], AfterValidator(json_schema)]
+ObjectSchema = Annotated[dict[str, Any], AfterValidator(object_schema)]
+HeaderName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9!#$%&'*+.^_`|~-]{1,128}$")]
+HeaderValue = Annotated[str, StringConstraints(pattern=r"^[^\r\n\x00]*$", max_length=8192)]
+
+
+class BaseToolSpec(Model):
+    name: ToolName = Field(
+        description="Name of the tool, unique in its agent: letters, digits, `_` and `-`, up to 64 characters."
+    )
+    description: str | None = Field(
+        None, max_length=4096, description="What the tool does and when to use it, as the model reads it."
+    )
+    headers: dict[HeaderName, HeaderValue] = Field(
+        default_factory=dict, max_length=64, description="Headers of every request; values may hold `${…}`."
+    )
+    timeout: Duration = Field(30.0, gt=0, description="Longest time of one call.")
+    retries: Integer = Field(0, ge=0, le=10, description="Repeats of a failed call. Only 0 in this version.")
+    effect: Effect | None = Field(
+        None,
+        description="What repeating a call does: nothing (`read`), nothing more (`idempotent`), or harm (`unsafe`). "
+        "By default it follows from what the tool declares: GET and HEAD are `read`, PUT and DELETE `idempotent`.",
+    )
+    cache_ttl: Duration | None = Field(None, description="Time an answer is kept for reuse. Not in this version.")
+    approval: Approval = Field(
+        "never", description="When a person has to approve a call. Only `never` in this version."
+    )
+    max_output: Size = Field(65_536, description="Longest result given to the model; more is cut.")
+
+    @field_validator("retries")
+    @classmethod
+    def _no_retries(cls, value: int) -> int:
+        if value:
+            raise later("retrying a tool call (`retries`)")
+        return value
+
+    @field_validator("cache_ttl")
+    @classmethod
+    def _no_cache(cls, value: float | None) -> float | None:
+        if value is not None:
+            raise later("caching of tool results (`cache_ttl`)")
+        return value
+
+    @field_validator("approval")
+    @classmethod
+    def _no_approval(cls, value: str) -> str:
+        if value != "never":
+            raise later("approval of tool calls (`approval`)")
+        return value
+
+
+class HttpToolSpec(BaseToolSpec):
+    """An HTTP service: the model's own requests within `url`, one typed call, or the operations of an OpenAPI page."""
+
+    type: Literal["http"] = Field(description="An HTTP service.")
+    url: HttpUrl | None = Field(
+        None,
+        description="Address of the service. Alone, the model chooses method, path below it, query and JSON body. "
+        "With `openapi`, it replaces the page's server.",
+    )
+    methods: tuple[Method, ...] | None = Field(
+        None, min_length=1, description="Methods the model may choose from, with `url` alone: GET by default."
+    )
+    method: Method | None = Field(None, description="Method of the one typed call, with `parameters`.")
+    parameters: ObjectSchema | None = Field(
+        None, description="JSON Schema of the arguments: makes the tool one typed call, with `method`."
+    )
+    openapi: str | None = Field(
+        None,
+        min_length=1,
+        max_length=4096,
+        description="An OpenAPI page, as a URL or a file (relative to this file): one tool per operation.",
+    )
+    include: tuple[ShortText, ...] | None = Field(
+        None, min_length=1, max_length=256, description="With `openapi`: only these operation ids and tags."
+    )
+    exclude: tuple[ShortText, ...] = Field(
+        (), max_length=256, description="With `openapi`: not these operation ids and tags."
+    )
+
+    @field_validator("methods", "method", mode="before")
+    @classmethod
+    def _upper(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            return value.upper()
+        if isinstance(value, list | tuple):
+            return tuple(item.upper() if isinstance(item, str) else item for item in value)
+        return value
+
+    @model_validator(mode="after")
+    def _one_form(self) -> Self:
+        if self.openapi is not None:
+            self._refuse("openapi", ("methods", "method", "parameters"))
+            return self
+        self._refuse(None, ("include", "exclude"), needs="openapi")
+        if self.url is None:
+            raise PydanticCustomError("http_form", "needs `url`, or `openapi`")
+        if (self.parameters is None) != (self.method is None):
+            given, absent = ("method", "parameters") if self.parameters is None else ("parameters", "method")
+            raise PydanticCustomError("http_form", f"`{given}` needs `{absent}` beside it: together they are one call")
+        if self.parameters is not None:
+            self._refuse("parameters", ("methods",))
+        return self
+
+    def _refuse(self, beside: str | None, names: tuple[str, ...], needs: str | None = None) -> None:
+        for name in names:
+            if getattr(self, name) in (None, ()):
+                continue
+            reason = f"needs `{needs}`" if needs else f"does not go together with `{beside}`"
+            raise PydanticCustomError("http_form", f"`{name}` {reason}")
+
+
+class McpToolSpec(BaseToolSpec):
+    """A server of the Model Context Protocol. It loads; this version reports its tools as unavailable."""
+
+    type: Literal["mcp"] = Field(
+        description="A server of the Model Context Protocol. In this version its tools are reported as unavailable."
+    )
+    server: str = Field(
+        min_length=1,
+        max_length=4096,
+        description="A name in `mcp_servers`, an `http(s)://` URL (streamable HTTP), or a command line (stdio).",
+    )
+
+
+class _LaterToolSpec(BaseToolSpec):
+    """A type of tool that is known, and not in this version. It says that and nothing else about its fields."""
+
+    feature: ClassVar[str]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _not_yet(cls, value: Any) -> Any:
+        if isinstance(value, Mapping):
+            raise later(cls.feature)
+        return value
+
+
+class WebsocketToolSpec(_LaterToolSpec):
+    """A WebSocket service. Not in this version."""
+
+    feature = "the tool type `websocket`"
+    type: Literal["websocket"] = Field(description="A WebSocket service. Not in this version.")
+    url: str = Field(description="Address of the service (`wss://…`).")
+
+
+class PythonToolSpec(_LaterToolSpec):
+    """Functions of a Python module. Not in this version."""
+
+    feature = "the tool type `python`"
+    type: Literal["python"] = Field(description="Functions of a Python module. Not in this version.")
+    module: str = Field(description="Dotted name of the module.")
+
+
+ToolSpec = Annotated[
+    HttpToolSpec | McpToolSpec | WebsocketToolSpec | PythonToolSpec,
+    Field(discriminator="type"),
+]
