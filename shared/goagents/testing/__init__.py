@@ -1,0 +1,1 @@
+"""What GoAgents lends to the tests of its users."""
