@@ -9,7 +9,7 @@ PYTEST_ARGS ?=
 BENCH_ARGS ?=
 
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
+PIP := $(BIN)/python -m pip --quiet --quiet --disable-pip-version-check
 INSTALLED := $(VENV)/.installed
 DEVELOPMENT := $(VENV)/.development
 PEERS := tests/support/peers
@@ -77,7 +77,7 @@ format: $(DEVELOPMENT) ## mend style and format
 security: security-source security-dependencies ## scan the source and the dependencies
 
 security-source: $(DEVELOPMENT) ## scan the source only (offline)
-	@$(BIN)/bandit --quiet --configfile pyproject.toml --recursive shared functions examples scripts
+	@$(BIN)/python -m tests.ci.scan
 	@$(BIN)/python -m pip check
 
 # Fails where the vulnerability service cannot be asked: an audit that did not happen is not a pass.

@@ -62,7 +62,7 @@ def chosen(environment: Mapping[str, str]) -> tuple[str, str | None]:
 @contextmanager
 def running(command: list[str], environment: Mapping[str, str]) -> Iterator["subprocess.Popen[bytes]"]:
     # A session of its own: a terminal's Ctrl-C then reaches this process only, which ends the others in order.
-    process = subprocess.Popen(command, env=environment, cwd=ROOT, start_new_session=True)
+    process = subprocess.Popen(command, env=environment, cwd=ROOT, start_new_session=True)  # noqa: S603 - our commands
     try:
         yield process
     finally:
