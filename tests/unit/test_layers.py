@@ -25,6 +25,8 @@ CORE = {"engine", "access", "memory"}
 # What the adapters of one port share, beside its base: it lies between the port and them.
 FAMILY = {
     "goagents.store.indexes",
+    "goagents.store.encoding",
+    "goagents.store.paging",
     "goagents.providers.faults",
     "goagents.providers.sse",
     "goagents.tools.address_guard",

@@ -5,7 +5,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Index:
-    """`collection` is the last collection name of the path; equality fields first, then the order field."""
+    """`collection` is the last collection name of the path; equality fields first, then the order field.
+
+    `__name__` is the document's id, which Firestore indexes upward only.
+    """
 
     collection: str
     fields: tuple[str, ...]
@@ -13,6 +16,7 @@ class Index:
 
 
 INDEXES: tuple[Index, ...] = (
+    Index("messages", ("__name__",), descending=True),
     Index("clusters", ("namespace",)),
     Index("runs", ("cluster_uid", "created_at")),
     Index("runs", ("cluster_uid", "created_at"), descending=True),
