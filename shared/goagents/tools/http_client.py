@@ -188,7 +188,7 @@ class HttpClient:
     def _new_session(self) -> aiohttp.ClientSession:
         connector = aiohttp.TCPConnector(
             resolver=GuardedResolver(self._guard, self._lookup),
-            ssl=_tls(self._ca_bundle),
+            ssl=True if self._ca_bundle is None else _tls(self._ca_bundle),
             limit=_MAX_CONNECTIONS,
             use_dns_cache=True,  # holds what the guard admitted, nothing else
             ttl_dns_cache=_DNS_CACHE_SECONDS,
@@ -203,11 +203,13 @@ class HttpClient:
 
 
 @lru_cache(maxsize=8)
-def _tls(ca_bundle: str | None) -> ssl.SSLContext:
-    """Return a verifying context: reading the system's authorities takes tens of milliseconds, so once per process."""
+def _tls(ca_bundle: str) -> ssl.SSLContext:
+    """Return a verifying context that also trusts the bundle. Reading the authorities takes tens of milliseconds."""
     context = ssl.create_default_context()
-    if ca_bundle is not None:
+    try:
         context.load_verify_locations(cafile=ca_bundle)
+    except OSError as error:
+        raise ToolFailed(f"ca_bundle: {ca_bundle} holds no certificates that can be read") from error
     return context
 
 
