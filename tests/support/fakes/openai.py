@@ -77,9 +77,15 @@ class FakeOpenAI:
         self.headers: list[dict[str, str]] = []
         self.connections: set[tuple[str, int]] = set()
         self.left_early = threading.Event()  # a client went away before its answer was over
+        self.asked = threading.Event()  # a request has come in
         self._api_key = api_key
         self._models = models
         self._server = AsgiServer(self)
+
+    def reset(self) -> None:
+        """Forget what was asked and what was to be answered, between the tests of a module."""
+        for kept in (self.replies, self.requests, self.headers, self.connections, self.left_early, self.asked):
+            kept.clear()
 
     @property
     def url(self) -> str:
@@ -125,6 +131,7 @@ class FakeOpenAI:
         request: Json = json.loads(body)
         self.headers.append(headers)
         self.requests.append(request)
+        self.asked.set()
         validate(request)
         if self._models is not None and request["model"] not in self._models:
             raise Refused(f"The model `{request['model']}` does not exist", "model", status=404, code="model_not_found")
