@@ -16,8 +16,8 @@ auth: {{mode: none}}
 providers:
   openai: {{api_key: not-a-key, base_url: "{upstream}/v1"}}
   scripted:
-    scripts:
-      brief: [{{say: "Hello."}}]
+    models:
+      brief: [{{text: "Hello."}}]
 """
 
 
