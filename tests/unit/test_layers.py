@@ -27,8 +27,6 @@ FAMILY = {
     "goagents.store.encoding",
     "goagents.store.indexes",
     "goagents.store.paging",
-    "goagents.store.encoding",
-    "goagents.store.paging",
     "goagents.providers.faults",
     "goagents.providers.sse",
     "goagents.tools.address_guard",
