@@ -1,13 +1,11 @@
 """What only the cluster and the configuration together tell: keys of providers, variables, scripted models."""
 
 from collections.abc import Iterator, Mapping
-from ipaddress import ip_address
-from urllib.parse import urlsplit
 
-from goagents.errors import ConfigurationError, FieldError, Invalid
+from goagents.errors import ConfigurationError, FieldError
 
-from .cluster import PROVIDERS, AgentCluster
-from .config import Config, ProviderConfig, ScriptedConfig
+from .cluster import AgentCluster
+from .config import Config, ProviderConfig
 from .document import Mark, Node
 from .interpolation import Resolver, cluster_texts
 from .models import RETIRED, misspelt_model, nearest, resolve_model
@@ -21,26 +19,7 @@ KEY_VARIABLES: Mapping[str, str] = {
 }
 
 
-def provider_section(config: Config, name: str, *, offline: bool = False) -> ProviderConfig | ScriptedConfig:
-    """Return the section of the provider `name`, ready for use: with its key, and if `offline` on this machine.
-
-    Raises Invalid (unknown provider) and ConfigurationError (names the variable of the missing key).
-    """
-    if name not in PROVIDERS:
-        guess = nearest(name, PROVIDERS)
-        hint = f"did you mean '{guess}'?" if guess else f"the providers are {', '.join(PROVIDERS)}"
-        raise Invalid(f"Unknown provider '{name[:64]}'; {hint}")
-    section = config.provider(name)
-    if name == "scripted":
-        return section or ScriptedConfig()
-    if not isinstance(section, ProviderConfig) or section.api_key is None:
-        path, message = f"providers.{name}.api_key", missing_key(config, name)
-        raise ConfigurationError(f"{path}: {message}", errors=[FieldError(path, message)])
-    if offline and not is_loopback(section.base_url):
-        path = f"providers.{name}.base_url"
-        message = "GOAGENTS_OFFLINE is set: it must name an address of this machine, such as http://127.0.0.1:9000"
-        raise ConfigurationError(f"{path}: {message}", errors=[FieldError(path, message)])
-    return section
+ANY_SCRIPT = "*"  # the script of models without one of their own
 
 
 def missing_key(config: Config, provider: str) -> str:
@@ -50,17 +29,6 @@ def missing_key(config: Config, provider: str) -> str:
         return f"the variable {unset} is not set"
     variable = KEY_VARIABLES[provider]
     return f'is not set: write `api_key: "${{{variable}}}"` and set the variable {variable}'
-
-
-def is_loopback(url: str | None) -> bool:
-    """Return whether `url` names this machine."""
-    host = urlsplit(url).hostname if url else None
-    if host is None:
-        return False
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def check_use(
@@ -75,20 +43,31 @@ def check_use(
             yield field_error(path, error.detail, _mark(node, path))
     for path, agent, provider, model in _models(cluster):
         if provider in KEY_VARIABLES:
-            yield from _key(path, agent, provider, node, config, sections)
+            yield from _key(path, agent, provider, node, config, sections, environ)
         elif config.providers.scripted is not None:
             scripts = config.providers.scripted.models
-            if resolve_model(model, config.models) not in scripts:
+            if scripts and not {resolve_model(model, config.models), ANY_SCRIPT} & scripts.keys():
                 guess = nearest(model, scripts)
                 hint = f"did you mean '{guess}'?" if guess else "declare it there"
                 message = f"`providers.scripted.models` has no '{model}'; {hint}"
                 yield field_error(f"{path}.model", message, _mark(node, f"{path}.model"))
 
 
-def _key(path: str, agent: str, provider: str, node: Node, config: Config, sections: Node) -> Iterator[FieldError]:
+def _key(
+    path: str,
+    agent: str,
+    provider: str,
+    node: Node,
+    config: Config,
+    sections: Node,
+    environ: Mapping[str, str],
+) -> Iterator[FieldError]:
     section = config.provider(provider)
     if isinstance(section, ProviderConfig) and section.api_key is not None:
         return
+    unset = config.unset_reference(f"providers.{provider}.api_key")
+    if unset is None and environ.get(KEY_VARIABLES[provider]):
+        return  # the provider's usual variable stands in for an api_key that is not written
     field = f"providers.{provider}.api_key"
     place = _find(sections, field)
     if place is not None:

@@ -17,9 +17,9 @@ from pydantic_core import PydanticCustomError
 
 from .cluster import PROVIDERS, unique_names
 from .models import alias_cycle
-from .types import Address, DnsLabel, Duration, HttpUrl, Integer, Model, ShortText, Size
+from .types import Address, DnsLabel, Duration, HttpUrl, Integer, Model, ShortText, Size, no_boolean
 
-Port = Annotated[Integer, Field(ge=1, le=65_535)]
+Port = Annotated[int, Field(ge=1, le=65_535), BeforeValidator(no_boolean)]
 Path = Annotated[str, StringConstraints(min_length=1, max_length=4096)]
 UrlPath = Annotated[str, StringConstraints(pattern=r"^/[A-Za-z0-9._~/-]*$", max_length=256)]
 VariableName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,255}$")]

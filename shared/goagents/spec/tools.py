@@ -160,7 +160,7 @@ class McpToolSpec(BaseToolSpec):
     )
 
 
-class _LaterToolSpec(BaseToolSpec):
+class LaterToolSpec(BaseToolSpec):
     """A type of tool that is known, and not in this version. It says that and nothing else about its fields."""
 
     feature: ClassVar[str]
@@ -173,7 +173,7 @@ class _LaterToolSpec(BaseToolSpec):
         return value
 
 
-class WebsocketToolSpec(_LaterToolSpec):
+class WebsocketToolSpec(LaterToolSpec):
     """A WebSocket service. Not in this version."""
 
     feature = "the tool type `websocket`"
@@ -181,7 +181,7 @@ class WebsocketToolSpec(_LaterToolSpec):
     url: str = Field(description="Address of the service (`wss://…`).")
 
 
-class PythonToolSpec(_LaterToolSpec):
+class PythonToolSpec(LaterToolSpec):
     """Functions of a Python module. Not in this version."""
 
     feature = "the tool type `python`"

@@ -105,7 +105,8 @@ def format_size(size: int) -> str | int:
     return size
 
 
-def _no_boolean(value: Any) -> Any:
+def no_boolean(value: Any) -> Any:
+    """Refuse `true` where a number is due: to Python it is 1."""
     if isinstance(value, bool):
         raise PydanticCustomError("int_type", "Input should be a valid integer")
     return value
@@ -140,7 +141,7 @@ Size = Annotated[
         {"type": ["string", "integer"], "pattern": r"^\d+(\.\d+)? ?([KMG]iB|[kKMG]B|B|)$", "minimum": 1},
     ),
 ]
-Integer = Annotated[int, BeforeValidator(_no_boolean)]
+Integer = Annotated[int, BeforeValidator(no_boolean)]
 DnsLabel = Annotated[str, StringConstraints(pattern=DNS_LABEL)]
 ToolName = Annotated[str, StringConstraints(pattern=TOOL_NAME)]
 ShortText = Annotated[str, StringConstraints(min_length=1, max_length=256)]
