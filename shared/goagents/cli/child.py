@@ -1,0 +1,82 @@
+"""The serving process as its parent sees it: started, awaited, stopped, together with the workers it forks."""
+
+import asyncio
+import os
+import signal
+import ssl
+import sys
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+
+import httpx2
+
+from goagents.errors import GoAgentsError
+
+START_TIMEOUT = 30.0
+STOP_TIMEOUT = 10.0
+
+
+class Child:
+    """A process group of its own: Ctrl-C in the terminal reaches the parent only, which ends it in order."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self._process = process
+
+    @classmethod
+    async def start(cls, arguments: Sequence[str], environment: Mapping[str, str]) -> "Child":
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            "goagents.cli.serve",
+            *arguments,
+            env=environment,
+            stdin=asyncio.subprocess.PIPE,
+            start_new_session=True,
+        )
+        return cls(process)
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    async def wait(self) -> int:
+        """Wait for its end. Return the exit status, 128 + N after signal N."""
+        code = await self._process.wait()
+        return 128 - code if code < 0 else code
+
+    async def ready(self, url: str, certificate: str | None) -> None:
+        """Wait until it answers. Raises GoAgentsError if it ends before, or takes longer than 30 s."""
+        trust = ssl.create_default_context(cafile=certificate) if certificate else False
+        if isinstance(trust, ssl.SSLContext):
+            trust.check_hostname = False  # it is asked for by its address; the certificate is the file's own
+        async with (
+            httpx2.AsyncClient(verify=trust, trust_env=False, timeout=5.0) as client,
+            asyncio.timeout(START_TIMEOUT),
+        ):
+            while self._process.returncode is None:
+                try:
+                    if (await client.get(f"{url}/health")).is_success:
+                        return
+                except httpx2.TransportError:
+                    pass  # not listening yet
+                await asyncio.sleep(0.05)
+        raise GoAgentsError(f"the serving process ended with status {await self.wait()} before it served")
+
+    async def stop(self) -> None:
+        """Ask it to end, wait 10 s, then end it and what it forked."""
+        if self._process.returncode is None:
+            self._signal(signal.SIGTERM, group=False)
+            with suppress(TimeoutError):  # the group is ended below
+                await asyncio.wait_for(self._process.wait(), STOP_TIMEOUT)
+        self.kill()
+        await self._process.wait()
+
+    def kill(self) -> None:
+        """End at once what is left of it: a worker outlives its master's SIGKILL."""
+        self._signal(signal.SIGKILL, group=True)
+
+    def _signal(self, number: signal.Signals, *, group: bool) -> None:
+        try:
+            os.killpg(self.pid, number) if group else os.kill(self.pid, number)
+        except ProcessLookupError:
+            return

@@ -1,0 +1,252 @@
+"""The parent process of `run`: checks the files, applies the clusters, starts the serving process, watches both."""
+
+import asyncio
+import os
+import signal
+import socket
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Self
+
+from watchfiles import awatch
+
+from goagents import __version__
+from goagents.access.authentication import mode_of
+from goagents.access.principal import LOCAL
+from goagents.app import close_services, open_services
+from goagents.engine.clusters import apply
+from goagents.errors import ConfigurationError, GoAgentsError, Invalid
+from goagents.resources import ClusterApplied
+from goagents.settings import Settings, store_url
+from goagents.spec.load import Loaded, load_files
+
+from .child import Child
+from .main import explained
+from .terminal import fail, note, warn
+
+LOOPBACK = "127.0.0.1"
+Stamp = tuple[tuple[int, int, int] | None, ...]
+
+
+@dataclass
+class Plan:
+    """What is served, and where. `loaded` is what the files said when they were last valid."""
+
+    files: tuple[Path, ...]
+    settings: Settings
+    loaded: Loaded
+    host: str
+    port: int
+
+    @classmethod
+    def read(cls, files: Sequence[Path], settings: Settings, host: str | None, port: int | None) -> Self:
+        """Raises ConfigurationError with every error of every file, Invalid where the port cannot be had."""
+        loaded = load_files(files)
+        server = loaded.config.server
+        wanted = host or server.host
+        if mode_of(loaded.config.auth, on_cloud_run=False) == "none" and not _is_loopback(wanted):
+            warn(f"no `auth:` is configured, so only this machine is served: {LOOPBACK}, not {wanted}")
+            wanted = LOOPBACK
+        for warning in loaded.warnings:
+            warn(str(warning))
+        return cls(tuple(files), settings, loaded, wanted, bindable(wanted, server.port if port is None else port))
+
+    @property
+    def url(self) -> str:
+        """Where this machine reaches the server."""
+        shown = {"0.0.0.0": LOOPBACK, "::": "::1"}.get(self.host, self.host)  # noqa: S104 - compared, not bound
+        scheme = "https" if self.loaded.config.server.tls else "http"
+        return f"{scheme}://{f'[{shown}]' if ':' in shown else shown}:{self.port}"
+
+    @property
+    def store(self) -> str:
+        return store_url(self.loaded.config, self.settings)
+
+    @property
+    def certificate(self) -> str | None:
+        tls = self.loaded.config.server.tls
+        return tls.cert if tls else None
+
+    def arguments(self) -> list[str]:
+        tls = self.loaded.config.server.tls
+        return [self.host, str(self.port), *((tls.cert, tls.key) if tls else ())]
+
+    def environment(self) -> dict[str, str]:
+        metrics = self.loaded.config.server.metrics
+        environment = {
+            **os.environ,
+            "GOAGENTS_CONFIG": os.pathsep.join(self.settings.config_paths),
+            "GOAGENTS_STORE": self.store,
+        }
+        if metrics.enabled and metrics.port is not None:
+            environment["GOAGENTS_METRICS_PORT"] = str(metrics.port)
+        return environment
+
+
+def bindable(host: str, port: int) -> int:
+    """Return the port, a free one for 0. Raises Invalid where it cannot be listened on."""
+    try:
+        family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+            probe.listen(1)
+            found: int = probe.getsockname()[1]
+            return found
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        remedy = "end what listens there, or choose another port by --port (0 takes a free one)"
+        raise Invalid(f"cannot listen on {host}:{port}: {reason}; {remedy}") from error
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+@dataclass
+class LocalServer:
+    plan: Plan
+    _stopping: asyncio.Event = field(default_factory=asyncio.Event)
+    _stamp: Stamp = ()
+
+    async def serve(self) -> int:
+        """Serve until a signal asks to end (status 0), or the serving process ends (its status)."""
+        self._stamp = self._look()
+        applied = await self._apply(self.plan.loaded)
+        async with self._signals(), self._child() as child:
+            starting = asyncio.create_task(child.ready(self.plan.url, self.plan.certificate))
+            if not await self._unless_stopped(starting):
+                return 0
+            starting.result()
+            self._announce(applied)
+            return await self._until_the_end(child)
+
+    async def _until_the_end(self, child: Child) -> int:
+        ended = asyncio.create_task(child.wait())
+        watching = asyncio.create_task(self._watch())
+        try:
+            if not await self._unless_stopped(ended, watching):
+                note("ending: requests in progress have 8 s")
+                return 0
+            if watching.done():
+                watching.result()  # raises why files can be watched no longer
+            status = await ended
+            fail(f"the serving process ended unexpectedly, with status {status}")
+            return status or 1
+        finally:
+            watching.cancel()
+            ended.cancel()
+
+    async def _unless_stopped(self, *tasks: "asyncio.Task[object]") -> bool:
+        """Wait for one of the tasks. Return False if a signal came first."""
+        stop = asyncio.create_task(self._stopping.wait())
+        await asyncio.wait([stop, *tasks], return_when=asyncio.FIRST_COMPLETED)
+        stop.cancel()
+        return not self._stopping.is_set()
+
+    @asynccontextmanager
+    async def _signals(self) -> AsyncIterator[None]:
+        loop = asyncio.get_running_loop()
+        numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+        for number in numbers:
+            loop.add_signal_handler(number, self._stopping.set)
+        try:
+            yield
+        finally:
+            for number in numbers:
+                loop.remove_signal_handler(number)
+
+    @asynccontextmanager
+    async def _child(self) -> AsyncIterator[Child]:
+        child = await Child.start(self.plan.arguments(), self.plan.environment())
+        try:
+            yield child
+        finally:
+            await child.stop()
+
+    async def _apply(self, loaded: Loaded) -> list[ClusterApplied]:
+        services = open_services(self.plan.settings, loaded.config)
+        try:
+            return [await apply(services, LOCAL, cluster, trusted=True) for cluster in loaded.clusters]
+        finally:
+            await close_services(services)
+
+    def _announce(self, applied: Sequence[ClusterApplied]) -> None:
+        plan = self.plan
+        for one in applied:
+            note(_line(one))
+        note(f"GoAgents {__version__} serves {plan.url} (state in {plan.store})")
+        agents = [agent.id for one in applied for agent in one.cluster.agents]
+        if agents:
+            note("Try it:\n\n  " + curl(plan, agents[0]) + "\n")
+        note(f"Watching {', '.join(str(path) for path in plan.files)}. Ctrl-C ends.")
+
+    async def _watch(self) -> None:
+        """Apply what changes. Folders are watched, because editors replace files instead of writing to them."""
+        folders = {path.resolve().parent for path in self.plan.files} | {
+            path.absolute().parent for path in self.plan.files
+        }
+        async for _ in awatch(*folders, recursive=False, step=100, stop_event=self._stopping):
+            stamp = self._look()
+            if stamp != self._stamp:
+                self._stamp = stamp
+                await self._reload()
+
+    def _look(self) -> Stamp:
+        return tuple(_stamp_of(path) for path in self.plan.files)
+
+    async def _reload(self) -> None:
+        try:
+            loaded = load_files(self.plan.files)
+            applied = await self._apply(loaded)
+        except ConfigurationError as error:
+            fail(f"not reloaded, the old configuration stays:\n{error}")
+            return
+        except GoAgentsError as error:
+            fail(f"not reloaded, the old configuration stays: {explained(error)}")
+            return
+        self._report(loaded, applied)
+        self.plan.loaded = loaded
+
+    def _report(self, loaded: Loaded, applied: Sequence[ClusterApplied]) -> None:
+        note("reloaded")
+        for one in applied:
+            if one.outcome != "unchanged":
+                note(_line(one))
+        before = {(c.namespace, c.name) for c in self.plan.loaded.clusters}
+        for namespace, name in sorted(before - {(c.namespace, c.name) for c in loaded.clusters}):
+            note(f"cluster {namespace}/{name} is no longer in the files, and stays: delete it by `goagents delete`")
+        old, new = self.plan.loaded.config.server, loaded.config.server
+        if (old.host, old.port, old.tls) != (new.host, new.port, new.tls):
+            warn("server.host, server.port and server.tls take effect when you start `goagents run` anew")
+
+
+def _stamp_of(path: Path) -> tuple[int, int, int] | None:
+    try:
+        stat = path.stat()
+    except OSError:
+        return None  # being replaced
+    return stat.st_mtime_ns, stat.st_size, stat.st_ino
+
+
+def _line(applied: ClusterApplied) -> str:
+    cluster = applied.cluster
+    changes = f": {', '.join(applied.changes[:10])}" if applied.outcome == "updated" and applied.changes else ""
+    return f"cluster {cluster.namespace}/{cluster.name} {applied.outcome} (generation {cluster.generation}){changes}"
+
+
+def curl(plan: Plan, agent: str) -> str:
+    """Return a command line to paste."""
+    auth = plan.loaded.config.auth
+    key = ' -H "Authorization: Bearer $GOAGENTS_API_KEY"' if auth and auth.mode == "api_key" else ""
+    trust = f" --cacert {plan.certificate}" if plan.certificate else ""
+    body = """-H 'Content-Type: application/json' -d '{"message": "Hello!"}'"""
+    return f"curl -s{trust} {plan.url}/api/v1/agents/{agent}/chat{key} {body}"

@@ -1,0 +1,61 @@
+"""`validate` and `schema`: what needs no server."""
+
+from collections.abc import Sized
+from pathlib import Path
+
+import click
+
+from goagents.errors import ConfigurationError
+from goagents.spec.load import load_files
+from goagents.spec.schema import json_schema
+
+from .main import command
+from .options import output_option
+from .terminal import note, say, say_json
+
+
+@command()
+@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="FILE...")
+@output_option
+def validate(files: tuple[Path, ...], output: str) -> None:
+    """Check files; print every error with its place.
+
+    The files are read together, as `run` reads them: configuration and clusters, YAML or JSON. Every error is one line
+    FILE:LINE:COLUMN: path: what is wrong, on stdout.
+    """
+    try:
+        loaded = load_files(files)
+    except ConfigurationError as error:
+        _report(error, output)
+        click.get_current_context().exit(1)
+    clusters = [f"{cluster.namespace}/{cluster.name}" for cluster in loaded.clusters]
+    if output == "json":
+        say_json({"valid": True, "errors": [], "clusters": clusters})
+    else:
+        found = f": {', '.join(clusters)}" if clusters else ""
+        say(f"valid ({_count(files, 'file')}, {_count(clusters, 'cluster')}{found})")
+
+
+def _count(things: Sized, name: str) -> str:
+    return f"{len(things)} {name}" + ("" if len(things) == 1 else "s")
+
+
+def _report(error: ConfigurationError, output: str) -> None:
+    if output == "json":
+        errors = [
+            {"file": e.file, "line": e.line, "column": e.column, "path": e.path, "message": e.message}
+            for e in error.errors
+        ]
+        say_json({"valid": False, "errors": errors, "clusters": []})
+        return
+    say(str(error))
+    note(_count(error.errors, "error"))
+
+
+@command()
+def schema() -> None:
+    """Print the JSON Schema of the configuration format.
+
+    Editors complete and check by it: # yaml-language-server: $schema=FILE
+    """
+    say_json(json_schema())
