@@ -21,7 +21,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_serializer
 
 from goagents.ids import sequence
 
@@ -47,6 +47,10 @@ class Scaling(Record):
 
     kept: int
     at: datetime
+
+    @field_serializer("at")
+    def _payload(self, at: datetime) -> str:
+        return at.isoformat()  # lies inside a payload field, where the store takes JSON only
 
 
 class ClusterRecord(Record):

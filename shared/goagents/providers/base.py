@@ -1,6 +1,6 @@
 """The provider port: one request in, a stream of events out, ended by exactly one `ModelResponse`."""
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -65,7 +65,7 @@ class Provider(Protocol):
 
     name: str
 
-    def stream(self, request: ModelRequest) -> AsyncIterator[ModelEvent]:
+    def stream(self, request: ModelRequest) -> AsyncGenerator[ModelEvent, None]:
         """Call the model. An async generator; closing it ends the vendor's stream.
 
         Raises ProviderError (each vendor error as the class that fits), also when the vendor's stream ends without

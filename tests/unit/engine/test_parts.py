@@ -1,0 +1,110 @@
+"""The small parts of the engine, on their own."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from goagents.engine.capacity import Pool
+from goagents.engine.clusters import differences
+from goagents.engine.history import conversation
+from goagents.engine.names import AgentId
+from goagents.engine.status import instances_of
+from goagents.engine.toolcalls import bounded
+from goagents.errors import NotFound
+from goagents.messages import MESSAGE, ImagePart, Message, TextPart, ToolCallPart, ToolResultPart, user_message
+from goagents.records import InstanceRecord, MessageRecord
+from goagents.store.base import Document
+from goagents.tools.base import ToolResult, text_result
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def test_a_pool_gives_each_number_once_and_the_freed_one_first():
+    pool = Pool()
+    assert [pool.reserve(3) for _ in range(4)] == [0, 1, 2, None]
+    pool.free(1)
+    pool.free(2)
+    assert pool.reserve(3) == 2
+    assert pool.alternatives(3, wide=False) == [1]
+    assert pool.take(1)
+    assert not pool.take(1)
+
+
+def test_a_number_given_back_unused_is_not_preferred():
+    pool = Pool()
+    assert pool.reserve(3) == 0
+    assert pool.reserve(3) == 1
+    pool.free(1, idle=False)
+    pool.free(0, idle=False)
+    assert pool.reserve(3) == 0
+
+
+async def test_waiting_for_a_release_ends_when_one_comes_and_when_time_is_up():
+    pool = Pool()
+    await pool.wait_released(0.01)
+    pool.reserve(1)
+    pool.free(0)
+    assert pool.reserve(1) == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "parsed"),
+    [
+        ("support.helper", AgentId("default", "support", "helper")),
+        ("team.support.helper", AgentId("team", "support", "helper")),
+    ],
+)
+def test_agent_ids_are_read_and_written(text: str, parsed: AgentId):
+    assert AgentId.parse(text) == parsed
+    assert str(parsed) == text
+
+
+@pytest.mark.parametrize("text", ["", "helper", "a.b.c.d", "a..b", ".", "support."])
+def test_a_text_that_names_no_agent_is_not_found(text: str):
+    with pytest.raises(NotFound, match=r"CLUSTER\.AGENT"):
+        AgentId.parse(text)
+
+
+def _document(seq: int, message: Message) -> Document:
+    record = MessageRecord(
+        seq=seq, run="r", agent="a", message=MESSAGE.dump_python(message, mode="json"), created_at=NOW
+    )
+    return Document(f"m/{seq}", record.data(), "1")
+
+
+def test_a_conversation_is_in_order_and_starts_with_the_user():
+    call = Message("assistant", (ToolCallPart("1", "look", {}),))
+    result = Message("tool", (ToolResultPart("1", "look", (TextPart("x"),)),))
+    ask, answer = user_message("again"), Message("assistant", (TextPart("yes"),))
+    page = [_document(i, m) for i, m in enumerate((call, result, ask, answer))]
+    assert conversation(page[::-1]) == (ask, answer)
+    assert conversation([]) == ()
+
+
+def test_differences_name_the_paths_that_changed():
+    before = {"a": 1, "b": [{"c": 1}, {"c": 2}], "d": [1], "gone": True}
+    after = {"a": 1, "b": [{"c": 1}, {"c": 3}], "d": [1, 2], "new": {"x": 1}}
+    assert sorted(differences("", before, after)) == ["b.1.c", "d", "gone", "new"]
+
+
+def _instance(number: int, run: str | None = None, age: float | None = None) -> InstanceRecord:
+    at = NOW - timedelta(seconds=age) if age is not None else None
+    return InstanceRecord(agent="a", number=number, run=run, last_active_at=at)
+
+
+def test_instances_are_active_idle_kept_or_gone():
+    since = NOW - timedelta(seconds=60)
+    records = [_instance(0, "alive", 500), _instance(1, None, 10), _instance(2, None, 100), _instance(3, "dead", 200)]
+    found = instances_of(records, {"alive"}, since, kept=0)
+    assert [(i.number, i.status) for i in found] == [(0, "active"), (1, "idle")]
+    kept = instances_of(records, {"alive"}, since, kept=4)
+    assert [(i.number, i.status) for i in kept] == [(0, "active"), (1, "idle"), (2, "idle"), (3, "idle")]
+
+
+def test_output_is_cut_at_its_bound_and_says_so():
+    cut = bounded(text_result("é" * 100), 21)
+    assert cut.content == (TextPart("é" * 10 + "\n[cut: the first 21 of 200 bytes are shown]"),)
+    assert bounded(text_result("short"), 100) == text_result("short")
+    image = bounded(ToolResult((ImagePart("image/png", "A" * 50),), is_error=True), 10)
+    assert image.is_error
+    assert image.content == (TextPart("[an image of 50 bytes was left out: over the limit of 10 bytes]"),)
