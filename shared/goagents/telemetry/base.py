@@ -129,8 +129,14 @@ class Telemetry:
     """Hands every event to every hook. Hooks are quick and never raise."""
 
     def __init__(self, hooks: Sequence[Hook] = ()) -> None:
-        self.hooks = tuple(hooks)
+        self._hooks = tuple(hooks)
+
+    @property
+    def exposition(self) -> Exposition | None:
+        """The hook that keeps metrics for Prometheus, if there is one."""
+        hooks: Sequence[object] = self._hooks
+        return next((hook for hook in hooks if isinstance(hook, Exposition)), None)
 
     def emit(self, event: Event) -> None:
-        for hook in self.hooks:
+        for hook in self._hooks:
             hook(event)

@@ -17,6 +17,7 @@ from prometheus_client import (
     Histogram,
     PlatformCollector,
     ProcessCollector,
+    disable_created_metrics,
     start_http_server,
 )
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
@@ -63,6 +64,7 @@ class Metrics:
     """The metrics themselves, in a registry of their own."""
 
     def __init__(self) -> None:
+        disable_created_metrics()  # a second series for each series, of no use to us
         self.registry = registry = CollectorRegistry()
         self.bounded = defaultdict[str, _Bounded](_Bounded)
         ProcessCollector(registry=registry)

@@ -1,0 +1,1 @@
+"""HTTP: authenticate, parse, call, render. Each module has `routes`; `asgi.create` serves them."""
