@@ -110,9 +110,11 @@ class Admission:
             try:
                 outcome = await self._attempt(cluster, agent)
             except (LimitExceeded, SessionBusy):
+                if not self._wide:
+                    self._wide = True  # a first look probes few; the second one, at once, probes many
+                    continue
                 if services.clock.monotonic() >= give_up:
                     raise
-                self._wide = True
                 await self._slots(cluster).wait_released(POLL * random.uniform(0.5, 1.5))  # noqa: S311 - jitter
                 continue
             except (StoreConflict, OutcomeUnknown) as error:

@@ -8,8 +8,8 @@ import contextlib
 import random
 from collections import deque
 
-FIRST_PROBE = 4
-WIDE_PROBE = 32
+FIRST_PROBE = 3
+WIDE_PROBE = 64
 
 
 class Pool:
@@ -38,8 +38,8 @@ class Pool:
 
     def alternatives(self, size: int, *, wide: bool) -> list[int]:
         """Return others to probe in the same read, should another process hold the reserved one."""
-        free = [n for n in range(size) if n not in self._held]
-        return random.sample(free, min(len(free), WIDE_PROBE if wide else FIRST_PROBE - 1))
+        drawn = random.sample(range(size), min(size, WIDE_PROBE if wide else FIRST_PROBE))
+        return [number for number in drawn if number not in self._held]
 
     def take(self, number: int) -> bool:
         """Take `number` if nobody here has it."""
