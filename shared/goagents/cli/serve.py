@@ -21,7 +21,7 @@ KEEP_ALIVE = 30  # seconds: more than clients keep an idle connection
 _LOOK = 1.0  # seconds between looks at the process above
 
 
-def _end_with_parents(*_: Any) -> None:
+def _end_with_parents(_arbiter: Any, _worker: Any) -> None:
     """Runs in the forked worker: nothing with a thread may exist before the fork."""
     threading.Thread(target=_watch, args=(os.getppid(),), name="parents", daemon=True).start()
 
@@ -41,6 +41,7 @@ def main(arguments: list[str]) -> None:
         "graceful_timeout": GRACEFUL_TIMEOUT,
         "keepalive": KEEP_ALIVE,
         "post_fork": _end_with_parents,
+        "control_socket_disable": True,  # gunicorn would make a socket in the user's home
     }
     if tls:
         options |= {"certfile": tls[0], "keyfile": tls[1]}

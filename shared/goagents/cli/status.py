@@ -2,11 +2,13 @@
 
 from collections.abc import Sequence
 
+import click
+
 from goagents.resources import Agent, Cluster
 
 from .main import command
 from .options import client_of, cluster_option, output_option, server_options
-from .tables import ago, heading, print_table
+from .tables import ago, print_table
 from .terminal import note, say, say_json
 
 
@@ -41,7 +43,7 @@ def _show_all(clusters: Sequence[Cluster]) -> None:
 
 
 def _show_one(cluster: Cluster) -> None:
-    heading(f"{cluster.namespace}/{cluster.name}")
+    say(click.style(f"{cluster.namespace}/{cluster.name}", bold=True))
     say(
         f"generation {cluster.generation}, updated {ago(cluster.updated_at)} ago, "
         f"{cluster.active_runs} of at most {cluster.max_concurrent_agents} runs"

@@ -4,11 +4,12 @@ import sys
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 
+import click
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from .terminal import printable
+from .terminal import printable, wants_colour
 
 _UNLIMITED = 10_000
 _STYLES = {"active": "green", "available": "green", "idle": "cyan", "unavailable": "red", "unknown": "dim"}
@@ -21,16 +22,15 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Non
     for row in rows:
         table.add_row(*(_cell(value) for value in row))
     console = Console(file=sys.stdout, width=None if sys.stdout.isatty() else _UNLIMITED, highlight=False)
-    console.print(table)
+    with console.capture() as drawn:
+        console.print(table)
+    for line in drawn.get().splitlines():
+        click.echo(line.rstrip(), color=wants_colour())
 
 
 def _cell(value: object) -> Text:
     text = "-" if value is None or value == "" else printable(str(value)).replace("\n", " ")
     return Text(text, style=_STYLES.get(text, ""))
-
-
-def heading(text: str) -> None:
-    Console(file=sys.stdout, highlight=False).print(Text(printable(text), style="bold"))
 
 
 def ago(when: datetime | None) -> str | None:

@@ -28,7 +28,7 @@ def wants_colour() -> bool | None:
 
 def say(text: str) -> None:
     """Print a line of the answer."""
-    click.echo(text)
+    click.echo(text, color=wants_colour())
 
 
 def note(text: str, *, stream: IO[str] | None = None) -> None:

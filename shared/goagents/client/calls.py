@@ -19,8 +19,7 @@ Params = Mapping[str, str | int | bool | None]
 class Call(Generic[T]):
     """One request. `parse` reads the body of its answer and raises ValueError if it is not what was promised.
 
-    An `idempotent` call may be sent again. A `patient` one takes as long as a run. `if_absent` is sent instead when the
-    answer is 404.
+    An `idempotent` call may be sent again. A `patient` one takes as long as a run.
     """
 
     method: str
@@ -31,7 +30,6 @@ class Call(Generic[T]):
     headers: Mapping[str, str] = field(default_factory=dict)
     idempotent: bool = True
     patient: bool = False
-    if_absent: "Call[T] | None" = None
 
     @property
     def query(self) -> dict[str, str]:

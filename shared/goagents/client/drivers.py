@@ -55,8 +55,6 @@ class SyncDriver:
                 response.read()
             except httpx2.TransportError as fault:
                 raise from_transport(fault, self.server) from fault
-            if response.status_code == 404 and call.if_absent is not None:
-                return self.call(call.if_absent)
             return parsed(call, response)
 
     def items(self, call: Call[ListOf[T]]) -> Generator[T, None, None]:
@@ -145,8 +143,6 @@ class AsyncDriver:
                 await response.aread()
             except httpx2.TransportError as fault:
                 raise from_transport(fault, self.server) from fault
-            if response.status_code == 404 and call.if_absent is not None:
-                return await self.call(call.if_absent)
             return parsed(call, response)
 
     async def items(self, call: Call[ListOf[T]]) -> AsyncGenerator[T, None]:

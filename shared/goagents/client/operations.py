@@ -65,9 +65,7 @@ class Operations:
         """
         body = manifest_of(manifest)
         params = {"namespace": namespace_of(body) or "default", "dry_run": dry_run or None}
-        parse = ClusterApplied.model_validate_json
-        create: Call[ClusterApplied] = Call("POST", path("clusters"), parse, params, body, idempotent=False)
-        return Call("PUT", path("clusters", name_of(body)), parse, params, body, if_absent=create)
+        return Call("PUT", path("clusters", name_of(body)), ClusterApplied.model_validate_json, params, body)
 
     @operation
     def delete_cluster(self, name: str) -> Call[None]:

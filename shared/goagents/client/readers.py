@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator
 from typing import Any, cast
 
+from goagents.errors import GoAgentsError
 from goagents.events import TERMINAL_EVENTS, EventType, RunEvent
 from goagents.resources import LogEntry
 
@@ -22,20 +23,34 @@ class RunReader:
 
     def feed(self, chunk: bytes) -> Iterator[RunEvent]:
         for sent in self._decoder.feed(chunk):
+            if sent.event == "error":
+                raise self._error(_problem(sent))
             event = _run_event(sent)
             self._run_id = event.data.get("run_id", self._run_id)
             self._session_id = event.data.get("session_id", self._session_id)
             if event.type == "run.failed":
-                raise from_problem({**event.data, **event.data.get("error", {})})
+                raise self._error(event.data.get("error"))
             yield event
             if event.type in TERMINAL_EVENTS:
                 self.finished = True
                 return
 
     def end(self) -> None:
-        error = StreamEnded()
-        error.run_id, error.session_id = self._run_id, self._session_id
-        raise error
+        raise self._named(StreamEnded())
+
+    def _error(self, problem: Any) -> GoAgentsError:
+        return self._named(from_problem(problem if isinstance(problem, dict) else {}))
+
+    def _named(self, error: GoAgentsError) -> GoAgentsError:
+        error.run_id, error.session_id = error.run_id or self._run_id, error.session_id or self._session_id
+        return error
+
+
+def _problem(sent: ServerSentEvent) -> dict[str, Any]:
+    try:
+        return _object(sent.data)
+    except ValueError as fault:
+        raise UnexpectedAnswer("the server sent an error that is malformed") from fault
 
 
 def _run_event(sent: ServerSentEvent) -> RunEvent:
@@ -64,7 +79,7 @@ class LogReader:
     def feed(self, chunk: bytes) -> Iterator[LogEntry]:
         for sent in self._decoder.feed(chunk):
             if sent.event == "error":
-                raise from_problem(_object(sent.data))
+                raise from_problem(_problem(sent))
             try:
                 yield LogEntry.model_validate_json(sent.data)
             except ValueError as fault:
