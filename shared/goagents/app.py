@@ -104,9 +104,12 @@ class ToolsetRegistry:
         self._config = config
         self._resolvers = resolvers
 
-    def build(self, spec: ToolSpec, *, trusted: bool) -> Toolset:
+    def check(self, spec: ToolSpec) -> None:
         if spec.type not in TOOLSETS:
             raise ToolUnavailable(f"Tools of the type {spec.type!r} are not in this version of GoAgents.")
+
+    def build(self, spec: ToolSpec, *, trusted: bool) -> Toolset:
+        self.check(spec)
         environment = ToolEnvironment(
             resolve=self._resolvers(trusted=trusted).resolve,
             allowed_addresses=self._config.allow.addresses,

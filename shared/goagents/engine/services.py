@@ -40,8 +40,12 @@ class Providers(Protocol):
 class Toolsets(Protocol):
     """Makes the toolset of one entry under `tools:`."""
 
+    def check(self, spec: ToolSpec) -> None:
+        """Return if this version has tools of this kind; raise ToolUnavailable otherwise."""
+        ...
+
     def build(self, spec: ToolSpec, *, trusted: bool) -> Toolset:
-        """Raises ToolUnavailable for a kind of tool that this version or this server lacks."""
+        """Raises ToolUnavailable as `check` does."""
         ...
 
 

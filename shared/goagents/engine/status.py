@@ -4,10 +4,12 @@ import asyncio
 from collections import defaultdict
 from datetime import datetime, timedelta
 
+from goagents.errors import ToolUnavailable
 from goagents.records import InstanceRecord, Paths, ToolsetRecord
 from goagents.resources import Agent, Cluster, Instance, ToolStatus
 from goagents.spec.cluster import AgentSpec
 from goagents.spec.models import resolve_model
+from goagents.spec.tools import ToolSpec
 from goagents.store.base import MAX_PAGE, Query
 
 from .names import AgentId
@@ -105,7 +107,7 @@ def _view(
         active_instances=active,
         idle_instances=len(instances) - active,
         instances=instances if full else [],
-        tools=_tools(cluster, agent, states) if full else [],
+        tools=_tools(services, cluster, agent, states) if full else [],
     )
 
 
@@ -127,18 +129,30 @@ def instances_of(records: list[InstanceRecord], living: set[str], since: datetim
     return [present[number] for number in sorted(present)]
 
 
-def _tools(cluster: LoadedCluster, agent: AgentSpec, states: dict[tuple[str, str], ToolsetRecord]) -> list[ToolStatus]:
-    """A tool's state is what this process found, else what another one left in the store."""
+def _tools(
+    services: Services, cluster: LoadedCluster, agent: AgentSpec, states: dict[tuple[str, str], ToolsetRecord]
+) -> list[ToolStatus]:
+    """Return each tool's state: what this process found, else what another one left in the store."""
     box = cluster.toolboxes.get(agent.name)
     tools = []
     for spec in agent.tools:
         stored = states.get((agent.name, spec.name))
-        if box is not None and spec.name in box.toolsets:
+        failure = box.failed.get(spec.name) if box else None
+        failure = failure or _lacking(services, spec)
+        if failure is not None:
+            tools.append(ToolStatus(name=spec.name, type=spec.type, status="unavailable", detail=failure))
+        elif box is not None and spec.name in box.toolsets:
             tools.append(ToolStatus(name=spec.name, type=spec.type, status="available"))
-        elif box is not None and spec.name in box.failed:
-            tools.append(ToolStatus(name=spec.name, type=spec.type, status="unavailable", detail=box.failed[spec.name]))
         elif stored is not None:
             tools.append(ToolStatus(name=spec.name, type=spec.type, status=stored.status, detail=stored.detail))
         else:
             tools.append(ToolStatus(name=spec.name, type=spec.type, status="unknown"))
     return tools
+
+
+def _lacking(services: Services, spec: ToolSpec) -> str | None:
+    try:
+        services.toolsets.check(spec)
+    except ToolUnavailable as error:
+        return str(error)
+    return None

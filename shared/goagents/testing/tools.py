@@ -58,7 +58,10 @@ class StaticToolsets:
     def __init__(self, toolsets: Mapping[str, Toolset]) -> None:
         self.toolsets = dict(toolsets)
 
-    def build(self, spec: ToolSpec, *, trusted: bool) -> Toolset:  # noqa: ARG002 - the port's signature
+    def check(self, spec: ToolSpec) -> None:
         if spec.name not in self.toolsets:
             raise ToolUnavailable(f"The test has no toolset {spec.name!r}.")
+
+    def build(self, spec: ToolSpec, *, trusted: bool) -> Toolset:  # noqa: ARG002 - the port's signature
+        self.check(spec)
         return self.toolsets[spec.name]

@@ -215,7 +215,7 @@ async def test_a_tool_that_cannot_be_opened_costs_its_own_tools_only(store: Stor
     assert (await chat(services)).message.text == "hello"
     assert (await chat(services)).message.text == "hello"
     assert (down.opened, up.opened) == (1, 1)
-    other = engine(store)
+    other = engine(store, toolsets={"down": down, "up": up})
     shown = await agents.get_agent(other, ALICE, "support.helper")
     assert [(t.name, t.status, t.detail) for t in shown.tools] == [
         ("down", "unavailable", "connection refused"),
