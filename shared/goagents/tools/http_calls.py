@@ -5,6 +5,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
+from urllib.parse import quote
 
 from yarl import URL
 
@@ -80,7 +81,7 @@ class TypedCall:
         missing = [name for name in self.template.names if arguments.get(name) is None]
         if missing:
             raise ToolInvalidArguments(f"{missing[0]}: is needed: it is part of the URL")
-        values = {name: path_value(arguments[name], name) for name in self.template.names}
+        values = {name: self._encoded(name, arguments[name]) for name in self.template.names}
         rest = {name: value for name, value in arguments.items() if name not in values}
         if self.method in QUERY_METHODS:
             return Plan(self.method, self.template.fill(values, query_pairs(rest)))
@@ -88,6 +89,9 @@ class TypedCall:
         if not rest and values:
             return Plan(self.method, url)
         return Plan(self.method, url, {"Content-Type": JSON_TYPE}, json_bytes(rest))
+
+    def _encoded(self, name: str, value: Any) -> str:
+        return path_value(value, name) if name in self.template.in_path else quote(plain(value), safe="")
 
     def may_follow(self, target: URL) -> None:
         """The guard decides alone: the URL is the configuration's, the model has no say in where it leads."""
@@ -122,7 +126,7 @@ def typed_call(
     schema = dict(parameters or {})
     schema.setdefault("type", "object")
     declared = schema.setdefault("properties", {})
-    template = UrlTemplate.parse(url)
+    template = UrlTemplate.of(str(url))
     unknown = [placeholder for placeholder in template.names if placeholder not in declared]
     if unknown:
         raise ToolUnavailable(f"url: `{{{unknown[0]}}}` is no property of the tool's `parameters`")

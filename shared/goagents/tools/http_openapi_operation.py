@@ -60,13 +60,12 @@ def read_operation(
     schema = {"type": "object", "properties": properties, "required": required, "additionalProperties": False}
     query = f"?{place.server.raw_query_string}" if place.server.raw_query_string else ""
     text = f"{place.server.origin()}{place.server.raw_path.rstrip('/')}{path}{query}"
-    arguments = tuple(parameter.argument for parameter in parameters if parameter.where == "path")
     return Operation(
         name=place.name,
         method=place.method,
         description=_description(place, node, item),
         schema=usable(schema),
-        template=UrlTemplate(text, arguments),
+        template=UrlTemplate.of(text),
         trusted=place.trusted,
         parameters=tuple(parameters),
         body=body,

@@ -5,7 +5,7 @@ import codecs
 import json
 from collections.abc import Iterable
 from http import HTTPStatus
-from urllib.parse import quote
+from urllib.parse import quote, quote_plus
 
 from goagents.messages import ImagePart, TextPart
 from goagents.tools.base import ToolResult, text_result
@@ -32,8 +32,9 @@ class Redactor:
         forms: set[str] = set()
         for secret in secrets:
             if len(secret) >= _MIN_SECRET:
-                forms |= {secret, json.dumps(secret)[1:-1], json.dumps(secret, ensure_ascii=False)[1:-1]}
-                forms |= {quote(secret, safe=""), quote(secret)}
+                escaped = json.dumps(secret)[1:-1]
+                forms |= {secret, escaped, json.dumps(secret, ensure_ascii=False)[1:-1], json.dumps(escaped)[1:-1]}
+                forms |= {quote(secret, safe=""), quote(secret), quote_plus(secret)}
         self._forms = sorted(forms, key=len, reverse=True)
 
     @property

@@ -66,18 +66,20 @@ class UrlTemplate:
 
     text: str
     names: tuple[str, ...]
+    in_path: frozenset[str]
 
     @classmethod
-    def parse(cls, url: URL) -> "UrlTemplate":
-        text = str(url)
-        return cls(text, tuple(dict.fromkeys(_PLACEHOLDER.findall(text))))
+    def of(cls, text: str) -> "UrlTemplate":
+        """Return the template of a URL that is encoded already (a placeholder is `%7Bname%7D` there)."""
+        in_path = frozenset(_PLACEHOLDER.findall(text.partition("?")[0]))
+        return cls(text, tuple(dict.fromkeys(_PLACEHOLDER.findall(text))), in_path)
 
     def fill(self, encoded: Mapping[str, str], query: QueryPairs) -> URL:
-        """Return the URL with every placeholder replaced by its text from `encode_segment`.
+        """Return the URL with every placeholder replaced by its encoded text (in the path: from `encode_segment`).
 
         Raises ToolInvalidArguments where the values make up a `..` between them.
         """
-        filled = URL(_PLACEHOLDER.sub(lambda match: encoded[match[1]], self.text), encoded=True)
+        filled = URL(_PLACEHOLDER.sub(lambda match: encoded.get(match[1], match[0]), self.text), encoded=True)
         refuse_climbing(filled.raw_path, "path")
         return build_url(filled, filled.raw_path, query)
 

@@ -1,0 +1,196 @@
+"""Names and addresses: what was checked is what is connected to."""
+
+import datetime
+import ipaddress
+import ssl
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from aiohttp import web
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from goagents.errors import AddressRefused, ToolFailed
+from goagents.tools.http_client import system_lookup
+from tests.support.http_tools import Opener, Serve, call, text_of
+
+
+class FakeNames:
+    """Answers one list of addresses after another, the last one for ever; remembers what was asked."""
+
+    def __init__(self, *answers: Sequence[str]) -> None:
+        self.answers = list(answers)
+        self.asked: list[tuple[str, int]] = []
+
+    async def __call__(self, host: str, port: int) -> Sequence[str]:
+        self.asked.append((host, port))
+        return self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+
+
+async def hello(request: web.Request) -> web.Response:
+    return web.Response(text=f"hello {request.headers['Host']}")
+
+
+async def test_a_name_is_looked_up_once_and_that_answer_is_connected_to(opener: Opener, serve: Serve):
+    base = await serve({"/": hello})
+    port = int(base.rpartition(":")[2])
+    # The second answer would be refused: it must never be asked for, neither to connect nor while kept alive.
+    names = FakeNames(["127.0.0.1"], ["10.0.0.1"])
+    tool = await opener.tool(url=f"http://rebind.example:{port}/", allowed=("127.0.0.1",), lookup=names)
+    for _ in range(3):
+        assert f"hello rebind.example:{port}" in text_of(await call(tool))
+    assert names.asked == [("rebind.example", port)]
+
+
+async def test_rebinding_to_a_private_address_is_refused(opener: Opener, serve: Serve):
+    reached = []
+
+    async def handler(request: web.Request) -> web.Response:
+        reached.append(request.path)
+        return web.Response()
+
+    base = await serve({"/{rest:.*}": handler})
+    url = f"http://rebind.example:{base.rpartition(':')[2]}/"
+    # The first answer stands for a public address (nobody listens there), the second is where a server does.
+    names = FakeNames(["127.0.0.2"], ["127.0.0.1"])
+    first = await opener.tool(url=url, allowed=("127.0.0.2",), lookup=names)
+    with pytest.raises(ToolFailed, match="cannot connect to rebind.example"):
+        await call(first)
+    second = await opener.tool(url=url, allowed=("127.0.0.2",), lookup=names)  # its own client: nothing is cached
+    with pytest.raises(AddressRefused, match="rebind.example leads to a loopback address"):
+        await call(second)
+    assert reached == []
+
+
+@pytest.mark.parametrize(
+    "answers",
+    [["127.0.0.1"], ["8.8.8.8", "127.0.0.1"], ["::ffff:127.0.0.1"], ["169.254.169.254"], ["64:ff9b::a00:1"], ["::1"]],
+)
+async def test_one_private_answer_is_enough_to_refuse(opener: Opener, answers: list[str]):
+    tool = await opener.tool(url="http://inside.example:1/", allowed=(), lookup=FakeNames(answers))
+    with pytest.raises(AddressRefused, match="inside.example leads to") as caught:
+        await call(tool)
+    assert not any(answer in str(caught.value) for answer in answers)
+
+
+async def test_a_redirect_to_a_name_is_checked_after_its_own_look_up(opener: Opener, serve: Serve):
+    async def away(_request: web.Request) -> web.Response:
+        return web.Response(status=302, headers={"Location": f"http://inside.example:{port}/"})
+
+    base = await serve({"/a": away, "/": hello})
+    port = int(base.rpartition(":")[2])
+    names = FakeNames(["10.1.1.1"])
+    tool = await opener.tool(
+        url=f"{base}/a",
+        method="GET",
+        parameters={"type": "object"},
+        lookup=names,
+    )
+    with pytest.raises(AddressRefused, match="inside.example leads to a private address"):
+        await call(tool)
+    assert names.asked == [("inside.example", port)]
+
+
+async def test_a_name_that_is_allowed_may_lead_inside(opener: Opener, serve: Serve):
+    base = await serve({"/": hello})
+    port = int(base.rpartition(":")[2])
+    tool = await opener.tool(
+        url=f"http://orders.internal:{port}/", allowed=(f"orders.internal:{port}",), lookup=FakeNames(["127.0.0.1"])
+    )
+    assert "hello orders.internal" in text_of(await call(tool))
+
+
+async def test_an_unknown_name_is_a_failure(opener: Opener):
+    async def nobody(host: str, port: int) -> Sequence[str]:
+        raise OSError(-2, "Name or service not known")
+
+    tool = await opener.tool(url="http://nobody.example/", lookup=nobody)
+    with pytest.raises(ToolFailed, match="nobody.example cannot be resolved"):
+        await call(tool)
+    tool = await opener.tool(url="http://empty.example/", lookup=FakeNames([]))
+    with pytest.raises(ToolFailed, match="empty.example cannot be resolved"):
+        await call(tool)
+
+
+async def test_the_systems_own_look_up_is_guarded_too(opener: Opener, serve: Serve):
+    base = await serve({"/": hello})
+    assert "127.0.0.1" in await system_lookup("localhost", 80)
+    tool = await opener.tool(url=base.replace("127.0.0.1", "localhost"), allowed=("localhost",))
+    assert "hello localhost" in text_of(await call(tool))
+
+
+async def test_proxies_of_the_environment_are_not_used(opener: Opener, serve: Serve, monkeypatch):
+    base = await serve({"/": hello})
+    for name in ("http_proxy", "HTTP_PROXY", "ALL_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:1")
+    assert "hello" in text_of(await call(await opener.tool(url=base)))
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory) -> tuple[Path, ssl.SSLContext]:
+    """A private authority's certificate, and a server context with one it signed for tls.example."""
+    folder = tmp_path_factory.mktemp("tls")
+    ca_key, key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
+    ca_name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Test Authority")])
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "tls.example")])
+    now = datetime.datetime.now(datetime.UTC)
+
+    def certificate(subject: x509.Name, public_key, *extensions: tuple[x509.ExtensionType, bool]) -> x509.Certificate:
+        builder = x509.CertificateBuilder().subject_name(subject).issuer_name(ca_name).public_key(public_key)
+        builder = builder.serial_number(x509.random_serial_number())
+        builder = builder.not_valid_before(now - datetime.timedelta(1)).not_valid_after(now + datetime.timedelta(1))
+        for extension, critical in extensions:
+            builder = builder.add_extension(extension, critical)
+        return builder.sign(ca_key, hashes.SHA256())
+
+    ca = certificate(ca_name, ca_key.public_key(), (x509.BasicConstraints(True, None), True))
+    names = x509.SubjectAlternativeName([x509.DNSName("tls.example"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
+    leaf = certificate(name, key.public_key(), (names, False), (x509.BasicConstraints(False, None), True))
+    ca_file, chain = folder / "ca.pem", folder / "server.pem"
+    ca_file.write_bytes(ca.public_bytes(serialization.Encoding.PEM))
+    private = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    chain.write_bytes(private + leaf.public_bytes(serialization.Encoding.PEM))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(chain)
+    return ca_file, context
+
+
+async def test_certificates_are_verified_against_the_name(opener: Opener, serve: Serve, authority):
+    ca_file, context = authority
+    port = (await serve({"/": hello}, ssl=context)).rpartition(":")[2]
+    common = {"lookup": FakeNames(["127.0.0.1"]), "allowed": ("127.0.0.1",)}
+    trusted = await opener.tool(url=f"https://tls.example:{port}/", ca_bundle=str(ca_file), **common)
+    assert "hello tls.example" in text_of(await call(trusted))
+    untrusted = await opener.tool(url=f"https://tls.example:{port}/", **common)
+    with pytest.raises(ToolFailed, match="certificate of tls.example is refused.*`ca_bundle`"):
+        await call(untrusted)
+    other = await opener.tool(url=f"https://other.example:{port}/", ca_bundle=str(ca_file), **common)
+    with pytest.raises(ToolFailed, match="certificate of other.example is refused"):
+        await call(other)
+
+
+async def test_https_never_redirects_to_http(opener: Opener, serve: Serve, authority):
+    ca_file, context = authority
+    plain = await serve({"/": hello})
+
+    async def down(_request: web.Request) -> web.Response:
+        return web.Response(status=302, headers={"Location": f"{plain}/"})
+
+    base = await serve({"/": down}, ssl=context)
+    tool = await opener.tool(url=base, method="GET", parameters={"type": "object"}, ca_bundle=str(ca_file))
+    with pytest.raises(AddressRefused, match="from https to http"):
+        await call(tool)
+
+
+async def test_an_unreadable_ca_bundle_is_named(opener: Opener, tmp_path: Path):
+    empty = tmp_path / "empty.pem"
+    empty.write_text("nothing")
+    for path in (str(empty), str(tmp_path / "absent.pem")):
+        tool = await opener.tool(url="https://127.0.0.1:1/", ca_bundle=path)
+        with pytest.raises(ToolFailed, match="ca_bundle: .* holds no certificates"):
+            await call(tool)
