@@ -270,7 +270,7 @@ class Admission:
                 Put(self._paths.run(run.id), run.data(), ABSENT),
                 Put(path, _without(lease.data(), "renewed_at"), ABSENT, server_time=("renewed_at",)),
                 self._session_write(run, session, head),
-                Put(self._paths.message(run.session, head), self._message(run, head).data()),
+                Put(self._paths.message(run.session, head), self._message(run, head).data(), ABSENT),
                 Merge(slot.path, held, slot.precondition(view.snapshot)),
                 Merge(
                     instance.path,

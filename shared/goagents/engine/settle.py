@@ -8,7 +8,7 @@ from typing import Any
 from goagents.errors import GoAgentsError
 from goagents.messages import MESSAGE
 from goagents.records import MessageRecord, Paths
-from goagents.store.base import Merge, Put, Write
+from goagents.store.base import ABSENT, Merge, Put, Write
 
 from .admission import Admitted
 from .loop import Turn
@@ -35,7 +35,7 @@ def settle_writes(
     released = {"run": None}
     slot, instance = run.slot or 0, run.instance or 0
     return [
-        *(Put(paths.message(run.session, record.seq), record.data()) for record in appended),
+        *(Put(paths.message(run.session, record.seq), record.data(), ABSENT) for record in appended),
         Merge(paths.session(run.session), {"head": head, "active_run": None, "updated_at": now}),
         Merge(paths.slot(run.namespace, run.cluster, slot), released),
         Merge(

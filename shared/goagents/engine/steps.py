@@ -6,7 +6,7 @@ from goagents.clock import Clock
 from goagents.messages import MESSAGE, Message, TextPart, ToolResultPart
 from goagents.providers.base import ModelResponse
 from goagents.records import Paths, RunRecord, StepRecord
-from goagents.store.base import Merge, Put
+from goagents.store.base import ABSENT, Merge, Put
 
 from .journal import Journal
 
@@ -70,7 +70,7 @@ class Steps:
         )
         await self._journal.commit(
             [
-                Put(self._paths.step(self._run.id, self.number), step.data()),
+                Put(self._paths.step(self._run.id, self.number), step.data(), ABSENT),
                 Merge(self._paths.run(self._run.id), {"log": self.log}),
             ]
         )
