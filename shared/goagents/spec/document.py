@@ -38,7 +38,8 @@ class Node:
     """A value and its place. `value` is a dict of name to Node, a list of Nodes, or a scalar.
 
     `count` is the number of values in it with aliases expanded, `height` the levels below it. `keys` holds the marks
-    of a mapping's keys, `repeated` the keys that stand there twice.
+    of a mapping's keys, `repeated` the keys that stand there twice. `resolved`: a reference stood here, so the value may be
+    a secret and is not shown.
     """
 
     value: Any
@@ -47,6 +48,7 @@ class Node:
     height: int = 0
     keys: dict[str, Mark] = field(default_factory=dict)
     repeated: list[tuple[str, Mark]] = field(default_factory=list)
+    resolved: bool = False
 
     def plain(self) -> Any:
         """Return the value without the places."""

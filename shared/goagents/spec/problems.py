@@ -133,10 +133,9 @@ def _tag_message(kind: str, context: Any, place: _Place) -> str:
 
 def _not_among(values: list[str], place: _Place, context: Any) -> str:
     raw = place.node.value if place.node is not None else None
-    if not isinstance(raw, str) or not values:
+    if place.node is None or place.node.resolved or not isinstance(raw, str) or not values:
         return f"should be {context['expected']}"
-    shown = "" if "${" in raw else f" '{_shown(raw)}'"
-    return f"unknown value{shown}" + _hint(raw, values, everything=True)
+    return f"unknown value '{_shown(raw)}'" + _hint(raw, values, everything=True)
 
 
 def _hint(name: str, known: list[str], *, everything: bool = False) -> str:

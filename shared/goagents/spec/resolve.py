@@ -74,7 +74,7 @@ class _Walk:
         text = self._text(node, path) if self._resolved(path) and "${" in node.value else node.value
         if text is not None and self._is_file(path):
             text = _beside(text, node.mark.file)
-        return None if text is None else Node(text, node.mark)
+        return None if text is None else Node(text, node.mark, resolved="${" in node.value)
 
     def _item(self, node: Node, path: NodePath) -> Node:
         """An item of a list cannot be left out: the ones after it would move."""
