@@ -64,7 +64,7 @@ class Metrics:
     """The metrics themselves, in a registry of their own."""
 
     def __init__(self) -> None:
-        disable_created_metrics()  # a second series for each series, of no use to us
+        disable_created_metrics()  # type: ignore[no-untyped-call] # a second series for each series is of no use to us
         self.registry = registry = CollectorRegistry()
         self.bounded = defaultdict[str, _Bounded](_Bounded)
         ProcessCollector(registry=registry)
