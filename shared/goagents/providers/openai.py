@@ -37,7 +37,7 @@ class OpenAIProvider:
     ends in `/chat/completions` is used as it stands. `ca_bundle` is a PEM file trusted besides the system's.
 
     Settings are passed through, known to the SDK or not, with three exceptions (see `request_body`): `max_tokens` goes
-    as `max_completion_tokens` to OpenAI and its reasoning models, `reasoning: low` as `reasoning_effort`, and
+    as `max_completion_tokens` to OpenAI and its reasoning models, `reasoning: LEVEL` as `reasoning_effort`, and
     `tool_choice` and `parallel_tool_calls` only with tools.
 
     Raises ConfigurationError for an empty key, a malformed `base_url`, an unreadable `ca_bundle`, and with

@@ -1,5 +1,6 @@
 """A ModelRequest as the body of Chat Completions."""
 
+import hashlib
 import json
 import re
 from collections.abc import Iterator, Mapping
@@ -15,6 +16,7 @@ JsonObject = dict[str, Any]
 _RESERVED = frozenset({"messages", "model", "stream", "tools", "functions", "function_call", "n"})
 _NEEDS_TOOLS = ("tool_choice", "parallel_tool_calls")  # the vendor refuses them in a request without tools
 _REASONING_MODEL = re.compile(r"(?:.*/)?(?:o\d|gpt-[5-9])")
+_MAX_CALL_ID = 40  # characters that the vendor takes; other providers' ids may be longer
 _SCHEMA_NAME = re.compile(r"[^A-Za-z0-9_-]+")
 # Keywords that the vendor's strict mode takes; a schema with any other is sent as a guide, not as a guarantee.
 _STRICT_KEYWORDS = frozenset(
@@ -27,9 +29,11 @@ _STRICT_KEYWORDS = frozenset(
 def request_body(request: ModelRequest, *, modern: bool) -> JsonObject:
     """Return the JSON body for `request`.
 
-    `modern` says that the server is OpenAI's own, where `max_tokens` is deprecated for `max_completion_tokens` (and
-    refused by reasoning models); those models get the new name on every server. A setting of None is left out, also
-    where it is the adapter's own: `stream_options: null` suits a server that does not know it.
+    `reasoning: LEVEL` (`none`, `minimal`, `low`, `medium`, `high`, `xhigh`) goes as `reasoning_effort`; a mapping goes
+    as it is, since OpenRouter takes one. `modern` says that the server is OpenAI's own, where `max_tokens` is
+    deprecated for `max_completion_tokens` and a mapping becomes the effort in it; OpenAI's reasoning models, which
+    refuse `max_tokens`, get the new name on every server. A setting of None is left out, also where it is the
+    adapter's own: `stream_options: null` suits a server that does not know it.
 
     Raises ProviderInvalidRequest for a setting that the adapter itself decides, and for an image without a source.
     """
@@ -54,11 +58,17 @@ def _settings(request: ModelRequest, *, modern: bool) -> JsonObject:
     if "max_tokens" in settings and (modern or _REASONING_MODEL.match(request.model)):
         limit = settings.pop("max_tokens")
         settings.setdefault("max_completion_tokens", limit)
-    if isinstance(
-        settings.get("reasoning"), str
-    ):  # the short form of our other adapters; a mapping is OpenRouter's own
-        settings.setdefault("reasoning_effort", settings.pop("reasoning"))
+    if "reasoning" in settings and (modern or not isinstance(settings["reasoning"], Mapping)):
+        effort = _effort(settings.pop("reasoning"))
+        settings.setdefault("reasoning_effort", effort)
     return settings
+
+
+def _effort(wish: Any) -> Any:
+    """Return the vendor's effort for `reasoning`: a level, or OpenRouter's mapping that holds one."""
+    if isinstance(wish, Mapping):
+        return wish.get("effort")
+    return "none" if wish in (False, "off") else wish
 
 
 def _tool(tool: ToolSchema) -> JsonObject:
@@ -143,6 +153,8 @@ def _only_content(message: Message) -> Iterator[Content]:
 
 
 def _content(parts: tuple[Content, ...]) -> str | list[JsonObject]:
+    if not parts:
+        return ""
     if len(parts) == 1 and isinstance(parts[0], TextPart):
         return parts[0].text
     return [_part(part) for part in parts]
@@ -172,10 +184,17 @@ def _tool_call(call: ToolCallPart) -> JsonObject:
     # Servers' chat templates parse the arguments, so malformed ones go back wrapped in valid JSON.
     arguments = call.arguments if call.malformed is None else {"_malformed": call.malformed}
     return {
-        "id": call.id,
+        "id": _call_id(call.id),
         "type": "function",
         "function": {"name": call.name, "arguments": json.dumps(arguments, ensure_ascii=False)},
     }
+
+
+def _call_id(call_id: str) -> str:
+    """Return an id that fits, always the same for the same one."""
+    if len(call_id) <= _MAX_CALL_ID:
+        return call_id
+    return "call_" + hashlib.sha256(call_id.encode()).hexdigest()[: _MAX_CALL_ID - 5]
 
 
 def _tool_results(results: list[ToolResultPart]) -> Iterator[JsonObject]:
@@ -190,6 +209,6 @@ def _tool_results(results: list[ToolResultPart]) -> Iterator[JsonObject]:
             text = text or "The result is an image; it is in the next message."
         if result.is_error:
             text = f"Error: {text}"
-        yield {"role": "tool", "tool_call_id": result.call_id, "content": text}
+        yield {"role": "tool", "tool_call_id": _call_id(result.call_id), "content": text}
     if images:
         yield {"role": "user", "content": images}

@@ -275,6 +275,8 @@ def _validate_assistant(message: Json, place: str) -> list[str]:
     for call in calls or ():
         if not _NAME.fullmatch(call["function"]["name"]) or not isinstance(call["function"]["arguments"], str):
             raise Refused("Invalid tool call", place)
+        if len(call["id"]) > 40:
+            raise Refused("Invalid 'tool_calls[].id': string too long", place)
         if not isinstance(json.loads(call["function"]["arguments"]), dict):
             raise Refused("Tool call arguments are no JSON object", place)
     return [call["id"] for call in calls or ()]

@@ -162,3 +162,30 @@ def test_output_schema_is_strict_where_the_vendor_permits():
 def test_strict_mode_is_judged_all_the_way_down(inner: dict[str, object]):
     schema = {"type": "object", "properties": {"a": inner}, "required": ["a"], "additionalProperties": False}
     assert not fits_strict_mode(schema)
+
+
+@pytest.mark.parametrize(
+    ("wish", "modern", "name", "value"),
+    [
+        ("high", False, "reasoning_effort", "high"),
+        ("off", False, "reasoning_effort", "none"),
+        (False, True, "reasoning_effort", "none"),
+        ({"effort": "low"}, True, "reasoning_effort", "low"),
+        ({"effort": "low"}, False, "reasoning", {"effort": "low"}),
+    ],
+)
+def test_reasoning_levels(wish: object, modern: bool, name: str, value: object):
+    sent = body(settings={"reasoning": wish}, modern=modern)
+    assert sent[name] == value
+    assert len({"reasoning", "reasoning_effort"} & sent.keys()) == 1
+
+
+def test_ids_longer_than_the_vendor_takes_are_shortened_alike():
+    long = "x" * 64
+    call = Message("assistant", (ToolCallPart(long, "look", {}), ToolCallPart(long + "y", "look", {})))
+    results = tuple(ToolResultPart(call_id, "look", (TextPart("ok"),)) for call_id in (long, long + "y"))
+    sent = body(user_message("a"), call, Message("tool", results))
+    validate(sent)
+    ids = [item["id"] for item in sent["messages"][1]["tool_calls"]]
+    assert len(set(ids)) == 2
+    assert all(len(call_id) <= 40 for call_id in ids)
