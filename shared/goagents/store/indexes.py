@@ -7,7 +7,8 @@ from dataclasses import dataclass
 class Index:
     """`collection` is the last collection name of the path; equality fields first, then the order field.
 
-    `__name__` is the document's id, which Firestore indexes upward only.
+    `__name__`, alone, is the document's id, read downward: Firestore needs no index for it but a field that the store
+    adds, see `store/firestore_wire.py`.
     """
 
     collection: str
