@@ -15,6 +15,7 @@ from functools import lru_cache
 
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
+from multidict import CIMultiDict
 from yarl import URL
 
 from goagents import __version__
@@ -33,7 +34,6 @@ _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _FOLLOWED_METHODS = frozenset({"GET", "HEAD"})
 _FAILURES: tuple[tuple[type[aiohttp.ClientError], str], ...] = (
     (aiohttp.ClientConnectorDNSError, "cannot be resolved: no such host name, or no answer"),
-    (aiohttp.ConnectionTimeoutError, "did not accept a connection in time"),
     (aiohttp.ClientPayloadError, "answered, but the answer ended before it was complete"),
     (aiohttp.ServerDisconnectedError, "closed the connection before it answered; whether it acted is unknown"),
     (aiohttp.ClientOSError, "lost the connection before it answered; whether it acted is unknown"),
@@ -134,6 +134,8 @@ class HttpClient:
         try:
             async with asyncio.timeout(seconds):
                 return await self._follow(request, limit, image_limit, may_follow)
+        except aiohttp.ConnectionTimeoutError as error:
+            raise ToolTimedOut(f"{place} did not accept a connection within {_MAX_CONNECT_SECONDS:g} s") from error
         except TimeoutError as error:
             raise ToolTimedOut(f"{place} did not answer within {seconds:g} s") from error
         except aiohttp.ClientError as error:
@@ -149,7 +151,9 @@ class HttpClient:
     async def _follow(
         self, request: HttpRequest, limit: int, image_limit: int, may_follow: RedirectCheck
     ) -> HttpAnswer:
-        url, headers = request.url, {**_BASE_HEADERS, **request.headers, **request.declared}
+        url, headers = request.url, CIMultiDict(_BASE_HEADERS)
+        for more in (request.headers, request.declared):
+            headers.update(more)  # whatever the spelling: a header sent twice means what the server likes
         for _ in range(MAX_REDIRECTS + 1):
             self.check(url)
             async with self._open(request, url, headers) as response:
@@ -162,7 +166,9 @@ class HttpClient:
                 raise AddressRefused(f"{url.raw_host} redirects from https to http")
             may_follow(target)
             if target.origin() != url.origin():
-                headers = dict(_BASE_HEADERS)  # for good: a way back would use the credentials on another's behalf
+                headers = CIMultiDict(
+                    _BASE_HEADERS
+                )  # for good: a way back would use the credentials on another's behalf
             url = target
         raise ToolFailed(f"{request.url.raw_host} redirects more than {MAX_REDIRECTS} times")
 

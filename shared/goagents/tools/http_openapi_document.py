@@ -21,7 +21,7 @@ class Unsupported(ValueError):
 
 
 class Document:
-    """A parsed document. `version` is (3, 0) or (3, 1)."""
+    """A parsed document of OpenAPI 3."""
 
     def __init__(self, root: Any) -> None:
         if not isinstance(root, dict):
@@ -32,7 +32,7 @@ class Document:
         if match is None:
             raise Unsupported("it is no OpenAPI 3 document: its `openapi` field must say 3.0 or 3.1")
         self.root = root
-        self.nullable = match[1] == "0"  # the dialect of 3.0; later ones are plain JSON Schema
+        self.is_3_0 = match[1] == "0"
 
     def resolve(self, node: Any) -> dict[str, Any]:
         """Return the object that `node` is or refers to. Raises Unsupported."""

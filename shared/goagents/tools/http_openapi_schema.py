@@ -53,7 +53,7 @@ class SchemaConverter:
         self._expanding.append(reference)
         target = self.convert(self._document.target(reference), depth + 1)
         self._expanding.pop()
-        if self._document.nullable or len(node) == 1 or not isinstance(target, dict):
+        if self._document.is_3_0 or len(node) == 1 or not isinstance(target, dict):
             return target  # 3.0 ignores what stands beside a reference
         beside = self._converted({key: value for key, value in node.items() if key != "$ref"}, depth)
         if target.keys().isdisjoint(beside.keys() - _NOTES):
@@ -63,6 +63,8 @@ class SchemaConverter:
     def _converted(self, node: dict[str, Any], depth: int) -> dict[str, Any]:
         result: dict[str, Any] = {}
         for key, value in node.items():
+            if key == "description" and not isinstance(value, str):
+                continue
             if key in _PLAIN and _is_small(value):
                 result[key] = value
             elif key in _ONE:
@@ -72,11 +74,9 @@ class SchemaConverter:
             elif key in _MAPS and isinstance(value, dict):
                 result[key] = {name: self.convert(item, depth + 1) for name, item in value.items()}
         self._drop_read_only(node, result)
-        if self._document.nullable:
-            _mend_bounds(result)
-            if node.get("nullable") is True:
-                return _nullable(result)
-        return result
+        # The dialect of 3.0, which pages that call themselves 3.1 use too (OpenAI's own does).
+        _mend_bounds(result)
+        return _nullable(result) if node.get("nullable") is True else result
 
     def _drop_read_only(self, node: dict[str, Any], result: dict[str, Any]) -> None:
         """Take out what only the server writes: every schema here describes what is sent."""

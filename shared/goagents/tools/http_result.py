@@ -20,7 +20,6 @@ _SHOWN_HEADERS = ("Location", "Link", "Retry-After")
 _PHRASES = {status.value: status.phrase for status in HTTPStatus}
 _MAX_HEADER = 500
 _MIN_SECRET = 4  # shorter ones would redact half of every answer, and protect nothing
-_READ_SLACK = 4096
 # Codecs that do something other than decode a character set, some of them slowly.
 _NO_CHARSETS = frozenset({"idna", "punycode", "unicode-escape", "raw-unicode-escape", "utf-7", "undefined"})
 
@@ -57,8 +56,8 @@ class Redactor:
 
 
 def read_limit(max_output: int, redactor: Redactor) -> int:
-    """Return how many bytes to read for `max_output` bytes to show: a little more, for what redaction takes out."""
-    return max_output + _READ_SLACK + redactor.longest
+    """Return how many bytes to read for `max_output` bytes to show: compacting and redacting make an answer shorter."""
+    return 2 * max_output + redactor.longest
 
 
 def render(answer: HttpAnswer, max_output: int, redactor: Redactor) -> ToolResult:
@@ -68,13 +67,14 @@ def render(answer: HttpAnswer, max_output: int, redactor: Redactor) -> ToolResul
     body = answer.body
     if body.media_type in _IMAGES and body.content and not body.cut and not is_error:
         image = ImagePart(media_type=body.media_type, data=base64.b64encode(body.content).decode())
-        return ToolResult((TextPart(head), image), is_error)
+        return ToolResult((TextPart(head.encode(errors="replace").decode()), image), is_error)
     if not body.content:
-        return text_result(f"{head}\n(no body)", is_error=is_error)
-    if not _is_text(body):
-        return text_result(f"{head}\n({_described(body)}, not shown)", is_error=is_error)
-    text = redactor.redact(_text(body), cut=body.cut)
-    return text_result(_bounded(f"{head}\n{text}", body, max_output), is_error=is_error)
+        shown = "(no body)"
+    elif not _is_text(body):
+        shown = f"({_described(body)}, not shown)"
+    else:
+        shown = redactor.redact(_text(body), cut=body.cut)
+    return text_result(_bounded(f"{head}\n{shown}", body, max_output), is_error=is_error)
 
 
 def _head(answer: HttpAnswer, redactor: Redactor) -> str:
@@ -140,9 +140,9 @@ def _compact(text: str, media_type: str) -> str:
 
 
 def _bounded(text: str, body: Body, max_output: int) -> str:
-    encoded = text.encode(errors="replace")
-    if len(encoded) <= max_output and not body.cut:
-        return text
+    encoded = text.encode(errors="replace")  # half a surrogate pair is JSON, but no UTF-8
+    if len(encoded) <= max_output and not (body.cut and _is_text(body)):
+        return encoded.decode()
     whole = f"; its body has {body.size} bytes" if body.size else ""
     marker = f"\n[cut: the answer is longer than the tool's max_output of {max_output} bytes{whole}]"
     room = max(0, max_output - len(marker.encode()))

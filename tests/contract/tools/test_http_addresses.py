@@ -1,6 +1,6 @@
 """Names and addresses: what was checked is what is connected to."""
 
-import datetime
+import datetime as dt
 import ipaddress
 import ssl
 from collections.abc import Sequence
@@ -12,10 +12,10 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+from tests.support.http_tools import Opener, Serve, call, text_of
 
 from goagents.errors import AddressRefused, ToolFailed
 from goagents.tools.http_client import system_lookup
-from tests.support.http_tools import Opener, Serve, call, text_of
 
 
 class FakeNames:
@@ -57,10 +57,10 @@ async def test_rebinding_to_a_private_address_is_refused(opener: Opener, serve: 
     # The first answer stands for a public address (nobody listens there), the second is where a server does.
     names = FakeNames(["127.0.0.2"], ["127.0.0.1"])
     first = await opener.tool(url=url, allowed=("127.0.0.2",), lookup=names)
-    with pytest.raises(ToolFailed, match="cannot connect to rebind.example"):
+    with pytest.raises(ToolFailed, match=r"cannot connect to rebind.example"):
         await call(first)
     second = await opener.tool(url=url, allowed=("127.0.0.2",), lookup=names)  # its own client: nothing is cached
-    with pytest.raises(AddressRefused, match="rebind.example leads to a loopback address"):
+    with pytest.raises(AddressRefused, match=r"rebind.example leads to a loopback address"):
         await call(second)
     assert reached == []
 
@@ -71,7 +71,7 @@ async def test_rebinding_to_a_private_address_is_refused(opener: Opener, serve: 
 )
 async def test_one_private_answer_is_enough_to_refuse(opener: Opener, answers: list[str]):
     tool = await opener.tool(url="http://inside.example:1/", allowed=(), lookup=FakeNames(answers))
-    with pytest.raises(AddressRefused, match="inside.example leads to") as caught:
+    with pytest.raises(AddressRefused, match=r"inside.example leads to") as caught:
         await call(tool)
     assert not any(answer in str(caught.value) for answer in answers)
 
@@ -89,7 +89,7 @@ async def test_a_redirect_to_a_name_is_checked_after_its_own_look_up(opener: Ope
         parameters={"type": "object"},
         lookup=names,
     )
-    with pytest.raises(AddressRefused, match="inside.example leads to a private address"):
+    with pytest.raises(AddressRefused, match=r"inside.example leads to a private address"):
         await call(tool)
     assert names.asked == [("inside.example", port)]
 
@@ -108,10 +108,10 @@ async def test_an_unknown_name_is_a_failure(opener: Opener):
         raise OSError(-2, "Name or service not known")
 
     tool = await opener.tool(url="http://nobody.example/", lookup=nobody)
-    with pytest.raises(ToolFailed, match="nobody.example cannot be resolved"):
+    with pytest.raises(ToolFailed, match=r"nobody.example cannot be resolved"):
         await call(tool)
     tool = await opener.tool(url="http://empty.example/", lookup=FakeNames([]))
-    with pytest.raises(ToolFailed, match="empty.example cannot be resolved"):
+    with pytest.raises(ToolFailed, match=r"empty.example cannot be resolved"):
         await call(tool)
 
 
@@ -122,7 +122,7 @@ async def test_the_systems_own_look_up_is_guarded_too(opener: Opener, serve: Ser
     assert "hello localhost" in text_of(await call(tool))
 
 
-async def test_proxies_of_the_environment_are_not_used(opener: Opener, serve: Serve, monkeypatch):
+async def test_proxies_of_the_environment_are_not_used(opener: Opener, serve: Serve, monkeypatch: pytest.MonkeyPatch):
     base = await serve({"/": hello})
     for name in ("http_proxy", "HTTP_PROXY", "ALL_PROXY"):
         monkeypatch.setenv(name, "http://127.0.0.1:1")
@@ -130,24 +130,28 @@ async def test_proxies_of_the_environment_are_not_used(opener: Opener, serve: Se
 
 
 @pytest.fixture(scope="module")
-def authority(tmp_path_factory) -> tuple[Path, ssl.SSLContext]:
+def authority(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, ssl.SSLContext]:
     """A private authority's certificate, and a server context with one it signed for tls.example."""
     folder = tmp_path_factory.mktemp("tls")
     ca_key, key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
     ca_name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Test Authority")])
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "tls.example")])
-    now = datetime.datetime.now(datetime.UTC)
+    now = dt.datetime.now(dt.UTC)
 
-    def certificate(subject: x509.Name, public_key, *extensions: tuple[x509.ExtensionType, bool]) -> x509.Certificate:
+    def certificate(
+        subject: x509.Name, public_key: ec.EllipticCurvePublicKey, *extensions: tuple[x509.ExtensionType, bool]
+    ) -> x509.Certificate:
         builder = x509.CertificateBuilder().subject_name(subject).issuer_name(ca_name).public_key(public_key)
         builder = builder.serial_number(x509.random_serial_number())
-        builder = builder.not_valid_before(now - datetime.timedelta(1)).not_valid_after(now + datetime.timedelta(1))
+        builder = builder.not_valid_before(now - dt.timedelta(1)).not_valid_after(now + dt.timedelta(1))
         for extension, critical in extensions:
             builder = builder.add_extension(extension, critical)
         return builder.sign(ca_key, hashes.SHA256())
 
     ca = certificate(ca_name, ca_key.public_key(), (x509.BasicConstraints(True, None), True))
-    names = x509.SubjectAlternativeName([x509.DNSName("tls.example"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
+    names = x509.SubjectAlternativeName(
+        [x509.DNSName("tls.example"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
+    )
     leaf = certificate(name, key.public_key(), (names, False), (x509.BasicConstraints(False, None), True))
     ca_file, chain = folder / "ca.pem", folder / "server.pem"
     ca_file.write_bytes(ca.public_bytes(serialization.Encoding.PEM))
@@ -160,21 +164,23 @@ def authority(tmp_path_factory) -> tuple[Path, ssl.SSLContext]:
     return ca_file, context
 
 
-async def test_certificates_are_verified_against_the_name(opener: Opener, serve: Serve, authority):
+async def test_certificates_are_verified_against_the_name(
+    opener: Opener, serve: Serve, authority: tuple[Path, ssl.SSLContext]
+):
     ca_file, context = authority
     port = (await serve({"/": hello}, ssl=context)).rpartition(":")[2]
     common = {"lookup": FakeNames(["127.0.0.1"]), "allowed": ("127.0.0.1",)}
     trusted = await opener.tool(url=f"https://tls.example:{port}/", ca_bundle=str(ca_file), **common)
     assert "hello tls.example" in text_of(await call(trusted))
     untrusted = await opener.tool(url=f"https://tls.example:{port}/", **common)
-    with pytest.raises(ToolFailed, match="certificate of tls.example is refused.*`ca_bundle`"):
+    with pytest.raises(ToolFailed, match=r"certificate of tls.example is refused.*`ca_bundle`"):
         await call(untrusted)
     other = await opener.tool(url=f"https://other.example:{port}/", ca_bundle=str(ca_file), **common)
-    with pytest.raises(ToolFailed, match="certificate of other.example is refused"):
+    with pytest.raises(ToolFailed, match=r"certificate of other.example is refused"):
         await call(other)
 
 
-async def test_https_never_redirects_to_http(opener: Opener, serve: Serve, authority):
+async def test_https_never_redirects_to_http(opener: Opener, serve: Serve, authority: tuple[Path, ssl.SSLContext]):
     ca_file, context = authority
     plain = await serve({"/": hello})
 
@@ -192,5 +198,5 @@ async def test_an_unreadable_ca_bundle_is_named(opener: Opener, tmp_path: Path):
     empty.write_text("nothing")
     for path in (str(empty), str(tmp_path / "absent.pem")):
         tool = await opener.tool(url="https://127.0.0.1:1/", ca_bundle=path)
-        with pytest.raises(ToolFailed, match="ca_bundle: .* holds no certificates"):
+        with pytest.raises(ToolFailed, match=r"ca_bundle: .* holds no certificates"):
             await call(tool)

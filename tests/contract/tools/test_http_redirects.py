@@ -2,9 +2,9 @@
 
 import pytest
 from aiohttp import web
+from tests.support.http_tools import Opener, Serve, call, text_of
 
 from goagents.errors import AddressRefused, ToolFailed
-from tests.support.http_tools import Opener, Serve, call, text_of
 
 TYPED = {"method": "GET", "parameters": {"type": "object", "properties": {}}}
 

@@ -5,9 +5,9 @@ import logging
 
 import pytest
 from aiohttp import web
+from tests.support.http_tools import Opener, Serve, call, free_port, text_of
 
 from goagents.errors import ToolError, ToolFailed, ToolUnavailable
-from tests.support.http_tools import Opener, Serve, call, free_port, text_of
 
 SECRET = 'pa"ss/w+ord-1234'
 
@@ -16,7 +16,9 @@ async def echo(request: web.Request) -> web.Response:
     return web.json_response({"headers": dict(request.headers), "url": str(request.url)})
 
 
-async def test_an_echoed_secret_is_redacted_in_every_spelling(opener: Opener, serve: Serve, caplog):
+async def test_an_echoed_secret_is_redacted_in_every_spelling(
+    opener: Opener, serve: Serve, caplog: pytest.LogCaptureFixture
+):
     caplog.set_level(logging.DEBUG)
     opener.lent.variables["TOKEN"] = SECRET
 
@@ -115,3 +117,23 @@ async def test_a_secret_that_cannot_be_a_header_is_not_told(opener: Opener, serv
     with pytest.raises(ToolFailed) as caught:
         await call(tool)
     assert "Injected" not in str(caught.value)
+
+
+async def test_a_declared_header_replaces_ours_in_any_spelling(opener: Opener, serve: Serve):
+    async def handler(request: web.Request) -> web.Response:
+        names = ("User-Agent", "Accept", "Idempotency-Key", "Content-Type")
+        return web.json_response({name: request.headers.getall(name) for name in names})
+
+    headers = {
+        "user-agent": "mine",
+        "ACCEPT": "text/x",
+        "idempotency-key": "fixed",
+        "content-type": "application/x+json",
+    }
+    tool = await opener.tool(url=await serve({"/": handler}), methods=["POST"], headers=headers)
+    assert json.loads(text_of(await call(tool, body={})).partition("\n")[2]) == {
+        "User-Agent": ["mine"],
+        "Accept": ["text/x"],
+        "Idempotency-Key": ["fixed"],
+        "Content-Type": ["application/x+json"],
+    }

@@ -1,12 +1,14 @@
 """An http tool with `parameters` and `method`."""
 
 import json
+from typing import Any
 
 import pytest
 from aiohttp import web
+from tests.support.http_tools import Opener, Serve, call, text_of
 
 from goagents.errors import ToolInvalidArguments, ToolUnavailable
-from tests.support.http_tools import Opener, call, text_of
+from goagents.tools.base import ToolResult
 
 PARAMETERS = {
     "type": "object",
@@ -15,7 +17,7 @@ PARAMETERS = {
 }
 
 
-def echoed(result) -> dict:
+def echoed(result: ToolResult) -> dict:
     return json.loads(text_of(result).partition("\n")[2])
 
 
@@ -30,10 +32,10 @@ async def test_arguments_of_a_get_go_to_path_and_query(opener: Opener, httpbin: 
     }
 
 
-async def test_arguments_of_a_post_go_to_path_and_body(opener: Opener, serve):
+async def test_arguments_of_a_post_go_to_path_and_body(opener: Opener, serve: Serve):
     from_server = {}
 
-    async def handler(request):
+    async def handler(request: web.Request):
         from_server.update(path=request.rel_url.raw_path, body=await request.json(), headers=dict(request.headers))
         return web.json_response({"ok": True}, status=201, headers={"Location": "/things/9"})
 
@@ -48,14 +50,14 @@ async def test_arguments_of_a_post_go_to_path_and_body(opener: Opener, serve):
 
 
 @pytest.mark.parametrize("value", ["..", ".", "", "../x", "%2e%2e", "a\\b", {"a": 1}, None, []])
-async def test_a_value_that_would_change_the_path_is_refused(opener: Opener, value):
+async def test_a_value_that_would_change_the_path_is_refused(opener: Opener, value: Any):
     tool = await opener.tool(url="http://127.0.0.1:1/v1/{id}/x", method="GET", parameters=PARAMETERS)
-    with pytest.raises(ToolInvalidArguments, match="id|path"):
+    with pytest.raises(ToolInvalidArguments, match=r"id|path"):
         await call(tool, id=value)
 
 
 async def test_a_placeholder_must_be_declared_and_becomes_required(opener: Opener):
-    with pytest.raises(ToolUnavailable, match="`{other}` is no property"):
+    with pytest.raises(ToolUnavailable, match=r"`{other}` is no property"):
         await opener.tool(url="http://127.0.0.1:1/{other}", method="GET", parameters=PARAMETERS)
     parameters = {"type": "object", "properties": {"id": {"type": "string"}}}
     tool = await opener.tool(url="http://127.0.0.1:1/{id}", method="GET", parameters=parameters)

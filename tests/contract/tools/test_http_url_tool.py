@@ -4,13 +4,14 @@ import json
 
 import jsonschema_rs
 import pytest
+from tests.support.http_tools import CONTEXT, Opener, call, free_port, text_of
 
 from goagents.errors import AddressRefused, ToolFailed, ToolInvalidArguments, ToolTimedOut, ToolUnavailable
 from goagents.messages import ImagePart
-from tests.support.http_tools import CONTEXT, Opener, call, free_port, text_of
+from goagents.tools.base import ToolResult
 
 
-def echoed(result) -> dict:
+def echoed(result: ToolResult) -> dict:
     head, _, body = text_of(result).partition("\n")
     assert head == "HTTP 200 OK"
     return json.loads(body)

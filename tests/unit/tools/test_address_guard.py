@@ -13,7 +13,7 @@ from goagents.tools.address_guard import AddressGuard
 
 GUARD = AddressGuard()
 PRIVATE_V4 = [
-    "0.0.0.0",
+    "0.0.0.0",  # noqa: S104 - an address to refuse, nothing binds it
     "10.1.2.3",
     "100.64.0.1",
     "127.0.0.1",
@@ -121,7 +121,7 @@ def test_odd_forms_of_ipv4_are_refused_whatever_they_mean(host: str):
     "url",
     [
         "http://127。0。0。1/",
-        "http://１２７.0.0.1/",
+        "http://\uff11\uff12\uff17.0.0.1/",
         "http://①②⑦.0.0.1/",
         "http://ⓛocalhost/",
         "http://LOCALHOST/",

@@ -17,12 +17,12 @@ def test_yaml_is_read_as_json_would_have_it():
     )
     assert document.root["info"] == {"version": "2020-01-01", "title": "no"}
     assert document.root["paths"]["/x"]["get"]["responses"] == {"200": {"description": "on"}}
-    assert not document.nullable
+    assert not document.is_3_0
 
 
 def test_json_with_a_byte_order_mark_and_flow_yaml():
-    assert parse(b'\xef\xbb\xbf{"openapi": "3.0.0"}').nullable
-    assert parse(b"{openapi: 3.0.0, paths: {}}").nullable
+    assert parse(b'\xef\xbb\xbf{"openapi": "3.0.0"}').is_3_0
+    assert parse(b"{openapi: 3.0.0, paths: {}}").is_3_0
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """Every style of parameter on its way into the request."""
 
 import json
+from typing import Any
 from urllib.parse import parse_qsl
 
 import jsonschema_rs
@@ -16,18 +17,25 @@ from goagents.tools.http_openapi_operation import Fixed, Place, read_operation
 SERVER = URL("https://api.example.com/v1")
 
 
-def read(node, path="/x", method="GET", server=SERVER, fixed=None, **root) -> Operation:
+def read(
+    node: dict[str, Any],
+    path: str = "/x",
+    method: str = "GET",
+    server: URL = SERVER,
+    fixed: Fixed | None = None,
+    **root: Any,
+) -> Operation:
     document = Document({"openapi": "3.0.3", **root})
     place = Place("op", method, path, server, trusted=True)
     return read_operation(document, place, node, {}, fixed or Fixed(frozenset(), frozenset()))
 
 
-def plan(operation: Operation, **arguments):
+def plan(operation: Operation, **arguments: Any):
     jsonschema_rs.validator_for(operation.schema).validate(arguments)
     return OpenApiCall(ToolDefinition("op", "", operation.schema), operation).plan(arguments)
 
 
-def parameter(name, where="query", **rest):
+def parameter(name: str, where: str = "query", **rest: Any):
     return {"name": name, "in": where, "schema": {}, **rest}
 
 
@@ -46,7 +54,7 @@ def parameter(name, where="query", **rest):
         ({"schema": None, "content": {"application/json": {"schema": {}}}}, {"a": 1}, [("p", '{"a":1}')]),
     ],
 )
-def test_query_styles(style, value, expected):
+def test_query_styles(style: dict[str, Any], value: Any, expected: Any):
     given = {k: v for k, v in parameter("p", **style).items() if v is not None}
     sent = plan(read({"parameters": [given]}), p=value)
     assert parse_qsl(sent.url.raw_query_string) == expected
@@ -63,13 +71,13 @@ def test_query_styles(style, value, expected):
         ({"explode": True}, {"r": 1, "g": 2}, "/v1/x/r%3D1,g%3D2"),
     ],
 )
-def test_path_styles(style, value, expected):
+def test_path_styles(style: dict[str, Any], value: Any, expected: Any):
     operation = read({"parameters": [parameter("p", "path", required=True, **style)]}, "/x/{p}")
     assert plan(operation, p=value).url.raw_path == expected
 
 
 @pytest.mark.parametrize("value", ["..", "", ".", "../../admin"])
-def test_a_path_parameter_never_climbs(value):
+def test_a_path_parameter_never_climbs(value: Any):
     operation = read({"parameters": [parameter("p", "path")]}, "/x/{p}/y")
     with pytest.raises(ToolInvalidArguments):
         plan(operation, p=value)
@@ -84,7 +92,9 @@ def test_headers():
 
 
 def test_what_is_ours_is_not_asked_of_the_model():
-    reserved = [parameter(n, "header") for n in ("Authorization", "host", "Content-Length", "Cookie", "Idempotency-Key")]
+    reserved = [
+        parameter(n, "header") for n in ("Authorization", "host", "Content-Length", "Cookie", "Idempotency-Key")
+    ]
     given = [*reserved, parameter("X-Token", "header", required=True), parameter("key", required=True), parameter("q")]
     fixed = Fixed(frozenset({"key"}), frozenset({"x-token"}))
     operation = read({"parameters": given}, server=URL("https://api.example.com/v1?key=k"), fixed=fixed)
@@ -96,7 +106,15 @@ def test_argument_names_fit_the_providers_and_do_not_clash():
     given = [parameter("filter[name]"), parameter("id"), parameter("id", "path"), parameter("$x"), parameter("é" * 3),
              parameter("body")]  # fmt: skip
     operation = read({"parameters": given, "requestBody": {"content": {"application/json": {}}}}, "/x/{id}", "POST")
-    assert list(operation.schema["properties"]) == ["filter_name", "id", "id_path", "x", "query", "body", "request_body"]
+    assert list(operation.schema["properties"]) == [
+        "filter_name",
+        "id",
+        "id_path",
+        "x",
+        "query",
+        "body",
+        "request_body",
+    ]
     sent = plan(operation, filter_name="a", id="q", id_path="p", query="z", request_body={"k": 1})
     assert sent.url.raw_path == "/v1/x/p"
     assert parse_qsl(sent.url.raw_query_string) == [("filter[name]", "a"), ("id", "q"), ("ééé", "z")]
@@ -121,7 +139,7 @@ def test_a_placeholder_nobody_declared_is_a_string():
          "application/x-www-form-urlencoded"),
     ],
 )  # fmt: skip
-def test_bodies(media_type, value, content, sent_type):
+def test_bodies(media_type: str, value: Any, content: str, sent_type: str):
     node = {"requestBody": {"required": True, "content": {"multipart/form-data": {}, media_type: {"schema": {}}}}}
     operation = read(node, method="POST")
     sent = plan(operation, body=value)
@@ -151,7 +169,7 @@ def test_no_body_no_content_type():
         ({"parameters": [parameter("q", schema={"type": "file"})]}, "not valid JSON Schema"),
     ],
 )
-def test_what_cannot_be_sent_is_left_out_with_its_reason(node, message):
+def test_what_cannot_be_sent_is_left_out_with_its_reason(node: dict[str, Any], message: str):
     with pytest.raises(Unsupported, match=message):
         read(node, method="POST")
 
@@ -164,6 +182,8 @@ def test_path_items_lend_parameters_and_operations_override_them():
     document = Document({"openapi": "3.0.3", "components": {"parameters": {"P": parameter("p", description="shared")}}})
     item = {"parameters": [{"$ref": "#/components/parameters/P"}, parameter("q", schema={"type": "string"})]}
     node = {"parameters": [parameter("q", schema={"type": "integer"})], "summary": "Sum.", "deprecated": True}
-    operation = read_operation(document, Place("op", "GET", "/x", SERVER, True), node, item, Fixed(frozenset(), frozenset()))
+    operation = read_operation(
+        document, Place("op", "GET", "/x", SERVER, True), node, item, Fixed(frozenset(), frozenset())
+    )
     assert operation.schema["properties"] == {"p": {"description": "shared"}, "q": {"type": "integer"}}
     assert operation.description == "Deprecated.\nSum."

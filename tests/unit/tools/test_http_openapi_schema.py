@@ -2,6 +2,7 @@
 
 import json
 import time
+from typing import Any
 
 import jsonschema_rs
 import pytest
@@ -10,7 +11,7 @@ from goagents.tools.http_openapi_document import Document, Unsupported, parse
 from goagents.tools.http_openapi_schema import SchemaConverter, usable
 
 
-def convert(schema, version="3.0.3", **schemas):
+def convert(schema: Any, version: str = "3.0.3", **schemas: Any):
     document = Document({"openapi": version, "components": {"schemas": schemas}})
     found = SchemaConverter(document).convert(schema)
     jsonschema_rs.validator_for(found)
@@ -22,7 +23,10 @@ def convert(schema, version="3.0.3", **schemas):
     [
         ({"type": "string", "nullable": True}, {"type": ["string", "null"]}),
         ({"type": "string", "enum": ["a"], "nullable": True}, {"type": ["string", "null"], "enum": ["a", None]}),
-        ({"allOf": [{"type": "object"}], "nullable": True}, {"anyOf": [{"allOf": [{"type": "object"}]}, {"type": "null"}]}),
+        (
+            {"allOf": [{"type": "object"}], "nullable": True},
+            {"anyOf": [{"allOf": [{"type": "object"}]}, {"type": "null"}]},
+        ),
         ({"nullable": True, "description": "any"}, {"description": "any"}),
         ({"type": "number", "minimum": 1, "exclusiveMinimum": True}, {"type": "number", "exclusiveMinimum": 1}),
         ({"type": "number", "minimum": 1, "exclusiveMinimum": False}, {"type": "number", "minimum": 1}),
@@ -30,8 +34,8 @@ def convert(schema, version="3.0.3", **schemas):
         ({"type": "string", "example": "x", "xml": {}, "x-go": 1, "externalDocs": {}}, {"type": "string"}),
         ({"oneOf": [{"type": "string"}], "discriminator": {"propertyName": "t"}}, {"oneOf": [{"type": "string"}]}),
     ],
-)  # fmt: skip
-def test_the_dialect_of_3_0(schema, expected):
+)
+def test_the_dialect_of_3_0(schema: Any, expected: Any):
     assert convert(schema) == expected
 
 
@@ -40,9 +44,23 @@ def test_3_1_is_json_schema_already():
     assert convert(schema, "3.1.0") == schema
 
 
+def test_pages_of_3_1_with_the_dialect_of_3_0_are_mended():
+    schema = {
+        "type": "number",
+        "minimum": 0,
+        "exclusiveMinimum": True,
+        "nullable": True,
+        "description": {"$ref": "#/x"},
+    }
+    assert convert(schema, "3.1.0") == {"type": ["number", "null"], "exclusiveMinimum": 0}
+
+
 def test_references_are_inlined():
-    found = convert({"$ref": "#/components/schemas/A"}, A={"type": "array", "items": {"$ref": "#/components/schemas/B"}},
-                    B={"type": "string"})  # fmt: skip
+    found = convert(
+        {"$ref": "#/components/schemas/A"},
+        A={"type": "array", "items": {"$ref": "#/components/schemas/B"}},
+        B={"type": "string"},
+    )
     assert found == {"type": "array", "items": {"type": "string"}}
 
 
@@ -66,7 +84,13 @@ def test_what_stands_beside_a_reference_counts_in_3_1_only():
 
 
 def test_cycles_end_in_a_schema_that_allows_anything():
-    tree = {"type": "object", "properties": {"name": {"type": "string"}, "children": {"type": "array", "items": {"$ref": "#/components/schemas/Tree"}}}}
+    tree = {
+        "type": "object",
+        "properties": {
+            "name": {"type": "string"},
+            "children": {"type": "array", "items": {"$ref": "#/components/schemas/Tree"}},
+        },
+    }
     found = convert({"$ref": "#/components/schemas/Tree"}, Tree=tree)
     assert found["properties"]["children"]["items"] == {"description": "The same shape as the enclosing Tree."}
     assert jsonschema_rs.validator_for(found).is_valid({"children": [{"children": [{"name": 1}]}]})
@@ -74,15 +98,28 @@ def test_cycles_end_in_a_schema_that_allows_anything():
 
 def test_only_what_is_sent_is_asked_for():
     found = convert(
-        {"type": "object", "required": ["id", "name"], "properties": {"id": {"readOnly": True, "type": "string"}, "name": {"type": "string"}, "made": {"$ref": "#/components/schemas/Made"}}},
+        {
+            "type": "object",
+            "required": ["id", "name"],
+            "properties": {
+                "id": {"readOnly": True, "type": "string"},
+                "name": {"type": "string"},
+                "made": {"$ref": "#/components/schemas/Made"},
+            },
+        },
         Made={"type": "string", "readOnly": True},
     )
     assert found == {"type": "object", "required": ["name"], "properties": {"name": {"type": "string"}}}
 
 
 def test_size_is_bounded():
-    schemas = {f"S{n}": {"type": "object", "properties": {f"p{i}": {"$ref": f"#/components/schemas/S{n + 1}"} for i in range(10)}}
-               for n in range(12)} | {"S12": {"type": "string"}}  # fmt: skip
+    schemas = {
+        f"S{n}": {
+            "type": "object",
+            "properties": {f"p{i}": {"$ref": f"#/components/schemas/S{n + 1}"} for i in range(10)},
+        }
+        for n in range(12)
+    } | {"S12": {"type": "string"}}
     began = time.monotonic()
     found = convert({"$ref": "#/components/schemas/S0"}, **schemas)
     assert time.monotonic() - began < 2
@@ -103,6 +140,6 @@ def test_a_pattern_of_another_dialect_is_dropped():
 
 
 @pytest.mark.parametrize("schema", [{"type": "file"}, {"properties": {"a": {"required": "yes"}}}, {"minLength": "3"}])
-def test_an_invalid_schema_is_unsupported(schema):
+def test_an_invalid_schema_is_unsupported(schema: Any):
     with pytest.raises(Unsupported, match="not valid JSON Schema"):
         usable(schema)

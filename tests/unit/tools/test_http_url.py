@@ -14,8 +14,9 @@ from goagents.tools.http_url import UrlScope, UrlTemplate, encode_segment, query
 
 BASE = URL("https://api.example.com:8443/v1/customers")
 SCOPE = UrlScope(BASE)
-HOSTILE = ["..", ".", "/", "\\", "%2e", "%2E", "%252e", "%2f", "%5c", "%00", "%0d%0a", ";", "?", "#", "@", ":", "//", "…", "‥",
-           "．", "／", " ", "\t", "\n", "http:", "https://", "evil.com", "a", "42", "%", "%zz", "%c0%ae", "~", "v1", "\u2024"]  # fmt: skip
+HOSTILE = ["..", ".", "/", "\\", "%2e", "%2E", "%252e", "%2f", "%5c", "%00", "%0d%0a", ";", "?", "#", "@", ":", "//",
+           "…", "‥", "\uff0e", "\uff0f", " ", "\t", "\n", "http:", "https://", "evil.com", "a", "42", "%",
+           "%zz", "%c0%ae", "~", "v1", "\u2024"]  # fmt: skip
 
 
 def readings(path: str) -> set[str]:
