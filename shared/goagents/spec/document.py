@@ -38,8 +38,8 @@ class Node:
     """A value and its place. `value` is a dict of name to Node, a list of Nodes, or a scalar.
 
     `count` is the number of values in it with aliases expanded, `height` the levels below it. `keys` holds the marks
-    of a mapping's keys, `repeated` the keys that stand there twice. `resolved`: a reference stood here, so the value may be
-    a secret and is not shown.
+    of a mapping's keys, `repeated` the keys that stand there twice. `resolved`: a reference stood
+    here, so the value may be a secret and is not shown.
     """
 
     value: Any

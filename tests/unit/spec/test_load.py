@@ -1,6 +1,8 @@
 """Reading files: several of them, their errors all at once, and what is resolved on the way."""
 
 import json
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -8,21 +10,22 @@ from goagents.errors import ConfigurationError
 from goagents.spec.load import load_clusters, load_files, load_text
 
 HEAD = "apiVersion: goagents.dev/v1\nkind: AgentCluster\nmetadata: {name: c}\nspec:\n  agents:\n"
+DNS_LABEL = "must be a DNS label: lower-case letters, digits and '-', at most 63, not starting or ending with '-'"
 AGENT = "    - {name: a, provider: scripted, model: m}\n"
 
 
-def errors_of(text, environ=None, source="f.yaml"):
+def errors_of(text: str, environ: Any = None, source: str = "f.yaml"):
     """Return `line:column path: message` of each error."""
     with pytest.raises(ConfigurationError) as caught:
         load_text(text, source, environ=environ or {})
     return [str(error).removeprefix(f"{source}:") for error in caught.value.errors]
 
 
-def agent_errors(fields, environ=None):
+def agent_errors(fields: str, environ: Any = None):
     return errors_of(HEAD + f"    - {{name: a, provider: scripted, model: m, {fields}}}\n", environ)
 
 
-def tool_errors(fields):
+def tool_errors(fields: str):
     return agent_errors(f"tools: [{{{fields}}}]")
 
 
@@ -36,12 +39,11 @@ class TestErrors:
             "2:9: server.port: must be a whole number",
             "3:3: server.prt: unknown field; did you mean 'port'?",
             "4:12: server.timeout: is not a duration; write 300ms, 30s, 5m, 1h or 1h30m",
-            "7:18: metadata.name: must be a DNS label: lower-case letters, digits and '-', at most 63, not starting or "
-            "ending with '-'",
+            f"7:18: metadata.name: {DNS_LABEL}",
             "11:17: spec.agents.0.provider: unknown provider 'anthropc'; did you mean 'anthropic'?",
         ]
 
-    def test_of_several_files_together(self, tmp_path):
+    def test_of_several_files_together(self, tmp_path: Path):
         one, two = tmp_path / "1.yaml", tmp_path / "2.yaml"
         one.write_text("servr: {}\n")
         two.write_text("kind: AgentCluster\n")
@@ -88,7 +90,7 @@ class TestErrors:
             ("server: {port: 1, port: 2}", "1:19: server.port: stands there twice"),
         ],
     )
-    def test_of_the_configuration(self, text, message):
+    def test_of_the_configuration(self, text: str, message: str):
         errors = errors_of(text)
         assert any(message in error for error in errors), errors
 
@@ -110,7 +112,7 @@ class TestErrors:
             ("timeout: 0s", "should be greater than 0"),
         ],
     )
-    def test_of_an_agent(self, fields, message):
+    def test_of_an_agent(self, fields: str, message: str):
         errors = agent_errors(fields)
         assert len(errors) == 1
         assert message in errors[0]
@@ -142,7 +144,7 @@ class TestErrors:
             ("type: mcp, name: x, server: s, sever: s", "unknown field; did you mean 'server'?"),
         ],
     )
-    def test_of_a_tool(self, fields, message):
+    def test_of_a_tool(self, fields: str, message: str):
         errors = tool_errors(fields)
         assert any(message in error for error in errors), errors
 
@@ -156,7 +158,7 @@ class TestErrors:
             "type: python, name: x, module: os",
         ],
     )
-    def test_what_is_known_and_not_implemented_is_refused_not_ignored(self, fields):
+    def test_what_is_known_and_not_implemented_is_refused_not_ignored(self, fields: str):
         (error,) = tool_errors(fields)
         assert "not implemented in this version" in error
 
@@ -237,7 +239,7 @@ class TestReferences:
 
 
 class TestKeys:
-    def cluster(self, provider, fallback=""):
+    def cluster(self, provider: str, fallback: str = ""):
         return HEAD + f"    - {{name: a, provider: {provider}, model: m{fallback}}}\n"
 
     def test_a_provider_without_a_section(self):
@@ -277,7 +279,7 @@ class TestKeys:
 
 
 class TestFiles:
-    def test_sections_and_clusters_of_several_files_come_together(self, tmp_path):
+    def test_sections_and_clusters_of_several_files_come_together(self, tmp_path: Path):
         (tmp_path / "config.yaml").write_text("server: {port: 9000}\n---\nmodels: {fast: gpt-5.4-mini}\n")
         (tmp_path / "cluster.yml").write_text(HEAD + AGENT + "---\n" + HEAD.replace("name: c", "name: d") + AGENT)
         (tmp_path / "store.json").write_text('{"store": {"url": "sqlite:///x.db"}}')
@@ -288,13 +290,13 @@ class TestFiles:
         assert [cluster.name for cluster in loaded.clusters] == ["c", "d"]
         assert loaded.sources == tuple(str(tmp_path / name) for name in ("config.yaml", "cluster.yml", "store.json"))
 
-    def test_a_file_given_twice_is_read_once(self, tmp_path):
+    def test_a_file_given_twice_is_read_once(self, tmp_path: Path):
         path = tmp_path / "all.yaml"
         path.write_text("server: {port: 9000}\n" + HEAD + AGENT)
         loaded = load_files([path, tmp_path / "." / "all.yaml"], environ={})
         assert len(loaded.clusters) == len(loaded.sources) == 1
 
-    def test_relative_paths_start_at_their_file(self, tmp_path):
+    def test_relative_paths_start_at_their_file(self, tmp_path: Path):
         path = tmp_path / "conf" / "all.yaml"
         path.parent.mkdir()
         path.write_text(
@@ -311,35 +313,35 @@ class TestFiles:
             "https://x/api.yaml",
         ]
 
-    def test_a_folder_cannot_be_read(self, tmp_path):
+    def test_a_folder_cannot_be_read(self, tmp_path: Path):
         with pytest.raises(ConfigurationError, match="cannot be read: is a directory"):
             load_files([tmp_path], environ={})
 
-    def test_invalid_utf8_names_its_place(self, tmp_path):
+    def test_invalid_utf8_names_its_place(self, tmp_path: Path):
         path = tmp_path / "f.yaml"
         path.write_bytes(b"server:\n  host: \xff\n")
         with pytest.raises(ConfigurationError, match=r"f\.yaml:2:9: is not UTF-8"):
             load_files([path], environ={})
 
-    def test_a_huge_file(self, tmp_path):
+    def test_a_huge_file(self, tmp_path: Path):
         path = tmp_path / "f.yaml"
         path.write_bytes(b"#" * (4 * 2**20 + 1))
         with pytest.raises(ConfigurationError, match="is larger than 4 MiB"):
             load_files([path], environ={})
 
-    def test_an_empty_file_is_the_defaults(self, tmp_path):
+    def test_an_empty_file_is_the_defaults(self, tmp_path: Path):
         path = tmp_path / "f.yaml"
         path.write_text("# nothing\nserver:\nmodels:\n")
         loaded = load_files([path], environ={})
         assert loaded.clusters == ()
         assert loaded.config.server.port == 8080
 
-    def test_a_byte_order_mark_is_no_error(self, tmp_path):
+    def test_a_byte_order_mark_is_no_error(self, tmp_path: Path):
         path = tmp_path / "f.yaml"
         path.write_bytes(b"\xef\xbb\xbfserver: {port: 9000}\n")
         assert load_files([path], environ={}).config.server.port == 9000
 
-    def test_clusters_to_send_need_nothing_of_the_server(self, tmp_path):
+    def test_clusters_to_send_need_nothing_of_the_server(self, tmp_path: Path):
         path = tmp_path / "f.yaml"
         agent = "    - {name: a, provider: openai, model: '${M:-gpt-5.4}', system_prompt: '${ON_SERVER}'}\n"
         path.write_text("auth: {mode: api_key, api_keys: [{name: a, hash: '${H}'}]}\n" + HEAD + agent)

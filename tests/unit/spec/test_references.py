@@ -1,5 +1,7 @@
 """The syntax of references, and what they resolve to."""
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,7 +15,7 @@ NAMES = st.from_regex(r"[A-Za-z_][A-Za-z0-9_]{0,12}", fullmatch=True)
 VALUES = st.text(min_size=1, max_size=20)
 
 
-def resolver(environ=None, allow=None):
+def resolver(environ: Any = None, allow: Any = None):
     return Resolver({"env": EnvironmentSecrets(environ or {})}, allow=allow)
 
 
@@ -40,7 +42,7 @@ def resolver(environ=None, allow=None):
         ("${NO:-x:-y}", "x:-y"),
     ],
 )
-def test_resolving(text, value):
+def test_resolving(text: str, value: Any):
     assert resolver({"A": "1", "B": "2", "EMPTY": ""}).resolve(text) == value
 
 
@@ -49,19 +51,19 @@ def test_a_value_is_not_resolved_again():
 
 
 @given(st.text(max_size=40))
-def test_an_escaped_text_resolves_to_itself(text):
+def test_an_escaped_text_resolves_to_itself(text: str):
     assert resolver().resolve(escape(text)) == text
 
 
 @given(st.lists(st.tuples(VALUES, NAMES), max_size=5), st.dictionaries(NAMES, VALUES, max_size=5))
-def test_texts_between_references_stay_and_references_become_their_values(pieces, environ):
+def test_texts_between_references_stay_and_references_become_their_values(pieces: Any, environ: Any):
     text = "".join(f"{escape(literal)} ${{{name}:-?}}" for literal, name in pieces)
     expected = "".join(f"{literal} {environ.get(name, '?')}" for literal, name in pieces)
     assert resolver(environ).resolve(text) == expected
 
 
 @given(st.text(alphabet="${}:-AB secret", max_size=30))
-def test_no_text_breaks_the_parser(text):
+def test_no_text_breaks_the_parser(text: str):
     try:
         parts = parse(text)
     except ValueError as error:
@@ -71,7 +73,7 @@ def test_no_text_breaks_the_parser(text):
 
 
 @pytest.mark.parametrize("text", ["${", "${A", "${}", "${1A}", "${A B}", "${:-x}", "${A:-x", "${A:-${B}", "${é}"])
-def test_what_is_no_reference_says_how_to_write_it(text):
+def test_what_is_no_reference_says_how_to_write_it(text: str):
     with pytest.raises(ConfigurationError, match=r"\$\$\{|\$\{NAME\}"):
         resolver({"A": "1"}).resolve(text)
 
@@ -93,7 +95,7 @@ def test_an_unset_variable_is_named():
 
 
 @pytest.mark.parametrize("scheme", ["secret", "aws-secret"])
-def test_secret_managers_are_known_and_refused(scheme):
+def test_secret_managers_are_known_and_refused(scheme: str):
     with pytest.raises(ConfigurationError, match="not implemented in this version"):
         resolver().resolve(f"${{{scheme}:name:-x}}")
 
@@ -113,7 +115,7 @@ class TestAllow:
         assert resolver({"A": "1"}, allow=frozenset({"A"})).resolve("${A}") == "1"
 
     @pytest.mark.parametrize("text", ["${B}", "${B:-default}", "${A:-${B}}x${B}", "${secret:A}"])
-    def test_others_do_not_and_their_values_do_not_show(self, text):
+    def test_others_do_not_and_their_values_do_not_show(self, text: str):
         with pytest.raises(ConfigurationError, match="allow:") as caught:
             resolver({"A": "1", "B": "hunter2"}, allow=frozenset({"A"})).resolve(text)
         assert "hunter2" not in str(caught.value)

@@ -1,5 +1,7 @@
 """Durations, sizes, addresses."""
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -36,7 +38,7 @@ from goagents.spec.types import (
         (0.25, 0.25),
     ],
 )
-def test_durations(text, seconds):
+def test_durations(text: Any, seconds: Any):
     assert parse_duration(text) == seconds
 
 
@@ -47,24 +49,24 @@ def test_durations(text, seconds):
         float("nan"), float("inf"), -1, True, None, [], "9" * 70 + "s", "400d",
     ],
 )  # fmt: skip
-def test_what_is_no_duration(text):
+def test_what_is_no_duration(text: Any):
     with pytest.raises(ValueError, match="duration"):
         parse_duration(text)
 
 
 @given(st.integers(0, int(MAX_DURATION * 1000)))
-def test_a_duration_of_milliseconds_survives_being_written(milliseconds):
+def test_a_duration_of_milliseconds_survives_being_written(milliseconds: int):
     seconds = milliseconds / 1000
     assert parse_duration(format_duration(seconds)) == seconds
 
 
 @given(st.floats(0, MAX_DURATION, allow_nan=False))
-def test_any_duration_survives_being_written(seconds):
+def test_any_duration_survives_being_written(seconds: Any):
     assert parse_duration(format_duration(seconds)) == seconds
 
 
 @given(st.text(max_size=12))
-def test_no_text_breaks_the_parser_of_durations(text):
+def test_no_text_breaks_the_parser_of_durations(text: Any):
     try:
         seconds = parse_duration(text)
     except ValueError:
@@ -85,20 +87,20 @@ def test_no_text_breaks_the_parser_of_durations(text):
         (7, 7),
     ],
 )
-def test_sizes(text, size):
+def test_sizes(text: Any, size: Any):
     assert parse_size(text) == size
 
 
 @pytest.mark.parametrize(
     "text", ["", "KiB", "-1", -1, 0, "0", "1.5B", "1TiB", "64kib", True, None, 1.5, "1e3", "2000GiB"]
 )
-def test_what_is_no_size(text):
-    with pytest.raises(ValueError, match="size|bytes"):
+def test_what_is_no_size(text: Any):
+    with pytest.raises(ValueError, match=r"size|bytes"):
         parse_size(text)
 
 
 @given(st.integers(1, MAX_SIZE))
-def test_any_size_survives_being_written(size):
+def test_any_size_survives_being_written(size: Any):
     assert parse_size(format_size(size)) == size
 
 
@@ -119,22 +121,22 @@ def test_json_shows_them_as_people_write_them():
         ("localhost", "localhost"),
     ],
 )
-def test_addresses(text, kept):
+def test_addresses(text: Any, kept: str):
     assert TypeAdapter(Address).validate_python(text) == kept
 
 
 @pytest.mark.parametrize("text", ["", "10.0.0.0/40", "http://x", "a b", "*.internal", "host:80", "a/b", "-x-"])
-def test_what_is_no_address(text):
+def test_what_is_no_address(text: Any):
     with pytest.raises(ValidationError, match="host name"):
         TypeAdapter(Address).validate_python(text)
 
 
 @pytest.mark.parametrize("text", ["https://api.openai.com", "http://127.0.0.1:9/v1", "${BASE}/v1", "https://h/{order}"])
-def test_urls(text):
+def test_urls(text: Any):
     assert TypeAdapter(HttpUrl).validate_python(text) == text
 
 
 @pytest.mark.parametrize("text", ["ftp://x", "api.openai.com", "https://", "https:///x", "file:///etc/passwd", ""])
-def test_what_is_no_url(text):
+def test_what_is_no_url(text: Any):
     with pytest.raises(ValidationError, match="is not a URL"):
         TypeAdapter(HttpUrl).validate_python(text)
