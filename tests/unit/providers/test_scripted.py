@@ -3,9 +3,11 @@
 import asyncio
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from goagents import errors
 from goagents.errors import ConfigurationError
@@ -42,7 +44,17 @@ def result(text: str, name: str = "orders", call_id: str = "call_1", *, is_error
 
 
 def request(*messages: Message | str, model: str = "m", timeout: float = 5.0) -> ModelRequest:
-    return ModelRequest(model, tuple(user_message(m) if isinstance(m, str) else m for m in messages), timeout=timeout)
+    return ModelRequest(model, tuple(map(as_message, messages)), timeout=timeout)
+
+
+def as_message(message: Message | str) -> Message:
+    return user_message(message) if isinstance(message, str) else message
+
+
+async def collected(provider: ScriptedProvider, asked: ModelRequest) -> ModelResponse:
+    last = [event async for event in provider.stream(asked)][-1]
+    assert isinstance(last, ModelResponse)
+    return last
 
 
 async def answer(steps: list[Step] | ScriptedProvider, *messages: Message | str) -> ModelResponse:
@@ -250,6 +262,21 @@ async def test_closing_the_generator_ends_a_pause_at_once():
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
+
+
+async def test_the_script_of_the_documentation_runs():
+    page = (Path(__file__).parents[3] / "docs" / "providers.md").read_text("utf-8")
+    example = next(block for block in page.split("```yaml")[1:] if "scripted:" in block).partition("```")[0]
+    provider = ScriptedProvider(models=yaml.safe_load(example)["providers"]["scripted"]["models"])
+
+    async def reply(*messages: Message | str) -> Message:
+        return (await collected(provider, ModelRequest("support", tuple(map(as_message, messages))))).message
+
+    first = await reply("Where is order 7?")
+    assert first.tool_calls[0].arguments == {"number": 7}
+    found = result('{"status": "sent", "items": [{"name": "a lamp"}]}', "find_order", first.tool_calls[0].id)
+    assert (await reply("Where is order 7?", first, found)).text == "It is sent, a lamp included."
+    assert (await reply("hi")).text == "Which order is it about?"
 
 
 async def test_an_answer_survives_serialisation():
