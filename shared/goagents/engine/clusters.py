@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import Any, Literal
 
 from goagents.access.principal import Principal
-from goagents.errors import Conflict, FieldError, Invalid, OutcomeUnknown, StoreConflict
+from goagents.errors import Conflict, FieldError, Invalid
 from goagents.ids import new_id
 from goagents.records import ClusterRecord, GenerationRecord, Paths, Scaling
 from goagents.resources import Agent, Cluster, ClusterApplied, ListOf
@@ -13,12 +13,12 @@ from goagents.spec.cluster import AgentCluster
 from goagents.store.base import ABSENT, AtVersion, Document, Filter, Merge, Put, Query
 
 from .deletion import delete_all
+from .optimistic import until_applied
 from .services import Services
-from .specs import LoadedCluster, cluster_not_found, load, load_generation, remember
+from .specs import LoadedCluster, cluster_not_found, living, load, load_generation, remember
 from .status import view_agents, view_cluster
 
 Mode = Literal["create", "replace", "apply"]
-ATTEMPTS = 8
 
 
 async def apply(
@@ -35,34 +35,38 @@ async def apply(
     Raises Conflict (`create` of an existing one, or it is being deleted), Invalid (a provider this server lacks).
     """
     check_providers(services, manifest)
-    paths = Paths(principal.tenant)
+    paths, uid = Paths(principal.tenant), new_id("cluster")
+
+    async def attempt() -> ClusterApplied:
+        return await _apply_once(services, paths, manifest, uid, trusted=trusted, mode=mode, dry_run=dry_run)
+
+    return await until_applied(services.clock, attempt)
+
+
+async def _apply_once(
+    services: Services, paths: Paths, manifest: AgentCluster, uid: str, *, trusted: bool, mode: Mode, dry_run: bool
+) -> ClusterApplied:
+    """`uid` is that of the cluster if this call makes it: a record with it is ours, whose answer was lost."""
     name, namespace = manifest.metadata.name, manifest.metadata.namespace
-    path, uid = paths.cluster(namespace, name), new_id("cluster")
-    for attempt in range(ATTEMPTS):
-        document = (await services.store.get_many([path])).get(path)
-        record = ClusterRecord.of(document.data) if document else None
-        if record is not None and record.status == "deleting":
-            raise Conflict(f"The cluster {name!r} is being deleted; try again in a moment.", retry_after=1)
-        if record is not None and mode == "create" and record.uid != uid:
-            raise Conflict(f"The cluster {name!r} exists in the namespace {namespace!r}; PUT replaces it.")
-        planned = _next(services, record, manifest, uid, trusted=trusted)
-        if record is not None and planned is record:
-            loaded = await load_generation(services, paths, record)
-            outcome: Literal["created", "unchanged"] = "created" if record.uid == uid else "unchanged"
-            return ClusterApplied(outcome=outcome, cluster=await view_cluster(services, paths, loaded))
-        changes = await _changes(services, paths, record, manifest)
-        loaded = LoadedCluster(planned, manifest, trusted)
-        if not dry_run:
-            try:
-                await _write(services, paths, loaded, document)
-            except (StoreConflict, OutcomeUnknown):
-                if attempt == ATTEMPTS - 1:
-                    raise
-                continue
-            loaded = remember(services, paths, loaded)
-        view = await view_cluster(services, paths, loaded)
-        return ClusterApplied(outcome="updated" if record else "created", changes=changes, cluster=view)
-    raise AssertionError("the last attempt returns or raises")
+    path = paths.cluster(namespace, name)
+    document = (await services.store.get_many([path])).get(path)
+    record = ClusterRecord.of(document.data) if document else None
+    if record is not None and record.status == "deleting":
+        raise Conflict(f"The cluster {name!r} is being deleted; try again in a moment.", retry_after=1)
+    if record is not None and mode == "create" and record.uid != uid:
+        raise Conflict(f"The cluster {name!r} exists in the namespace {namespace!r}; PUT replaces it.")
+    planned = _next(services, record, manifest, uid, trusted=trusted)
+    if record is not None and planned is record:
+        loaded = await load_generation(services, paths, record)
+        outcome: Literal["created", "unchanged"] = "created" if record.uid == uid else "unchanged"
+        return ClusterApplied(outcome=outcome, cluster=await view_cluster(services, paths, loaded))
+    changes = await _changes(services, paths, record, manifest)
+    loaded = LoadedCluster(planned, manifest, trusted)
+    if not dry_run:
+        await _write(services, paths, loaded, document)
+        loaded = remember(services, paths, loaded)
+    view = await view_cluster(services, paths, loaded)
+    return ClusterApplied(outcome="updated" if record else "created", changes=changes, cluster=view)
 
 
 def check_providers(services: Services, manifest: AgentCluster) -> None:
@@ -170,33 +174,33 @@ async def scale(
 ) -> Agent:
     """Set how many instances of an agent are kept when idle; 0 lets all go. Raises NotFound, Invalid."""
     paths = Paths(principal.tenant)
+
+    async def attempt() -> LoadedCluster:
+        return await _scale_once(services, paths, namespace, name, agent, instances)
+
+    cluster = await until_applied(services.clock, attempt)
+    return next(view for view in await view_agents(services, paths, cluster) if view.name == agent)
+
+
+async def _scale_once(
+    services: Services, paths: Paths, namespace: str, name: str, agent: str, instances: int
+) -> LoadedCluster:
     path = paths.cluster(namespace, name)
-    for attempt in range(ATTEMPTS):
-        document = (await services.store.get_many([path])).get(path)
-        if document is None:
-            raise cluster_not_found(namespace, name)
-        cluster = await load(services, paths, namespace, name)
-        maximum = cluster.manifest.max_instances(cluster.agent(agent))
-        if instances > maximum:
-            raise Invalid(
-                "More instances than the agent may have.",
-                errors=[FieldError("instances", f"{instances} is more than max_instances, which is {maximum}")],
-            )
-        scaling = {key: value.data() | {"at": value.at.isoformat()} for key, value in cluster.record.scaling.items()}
-        scaling[agent] = {"kept": instances, "at": services.clock.now().isoformat()}
-        try:
-            await services.store.commit([Merge(path, {"scaling": scaling}, AtVersion(document.version))])
-        except (StoreConflict, OutcomeUnknown):
-            if attempt == ATTEMPTS - 1:
-                raise
-            continue
-        record = cluster.record.model_copy(
-            update={"scaling": {key: Scaling.of(value) for key, value in scaling.items()}}
+    document = (await services.store.get_many([path])).get(path)
+    if document is None:
+        raise cluster_not_found(namespace, name)
+    cluster = await load_generation(services, paths, living(document, namespace, name))
+    maximum = cluster.manifest.max_instances(cluster.agent(agent))
+    if instances > maximum:
+        raise Invalid(
+            "More instances than the agent may have.",
+            errors=[FieldError("instances", f"{instances} is more than max_instances, which is {maximum}")],
         )
-        cluster.record = record
-        views = await view_agents(services, paths, cluster)
-        return next(view for view in views if view.name == agent)
-    raise AssertionError("the last attempt returns or raises")
+    scaling = {**cluster.record.scaling, agent: Scaling(kept=instances, at=services.clock.now())}
+    payload = {key: value.data() for key, value in scaling.items()}
+    await services.store.commit([Merge(path, {"scaling": payload}, AtVersion(document.version))])
+    cluster.record = cluster.record.model_copy(update={"scaling": scaling})
+    return cluster
 
 
 async def delete_cluster(services: Services, principal: Principal, namespace: str, name: str) -> None:
@@ -206,16 +210,14 @@ async def delete_cluster(services: Services, principal: Principal, namespace: st
     """
     paths = Paths(principal.tenant)
     path = paths.cluster(namespace, name)
-    for attempt in range(ATTEMPTS):
+
+    async def mark() -> ClusterRecord:
         document = (await services.store.get_many([path])).get(path)
         if document is None:
             raise cluster_not_found(namespace, name)
-        try:
-            await services.store.commit([Merge(path, {"status": "deleting"}, AtVersion(document.version))])
-        except (StoreConflict, OutcomeUnknown):
-            if attempt == ATTEMPTS - 1:
-                raise
-        else:
-            services.specs.pop(path, None)
-            await delete_all(services.store, paths, ClusterRecord.of(document.data))
-            return
+        await services.store.commit([Merge(path, {"status": "deleting"}, AtVersion(document.version))])
+        return ClusterRecord.of(document.data)
+
+    record = await until_applied(services.clock, mark)
+    services.specs.pop(path, None)
+    await delete_all(services.store, paths, record)
