@@ -179,7 +179,7 @@ def plain_base_url(base_url: str) -> str:
 
 
 def _tls(ca_bundle: str) -> ssl.SSLContext:
-    context = ssl.create_default_context()
+    context = httpx2.create_ssl_context()
     try:
         context.load_verify_locations(ca_bundle)
     except (OSError, ssl.SSLError) as error:

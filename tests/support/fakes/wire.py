@@ -71,7 +71,8 @@ class FakeServer:
     """`with Fake…() as fake: fake.replies.append(…); Provider(base_url=fake.url, …)`.
 
     Every request is validated; a valid one gets the next of `replies`, or an answer that repeats the last user text.
-    `requests` holds what arrived, also what was refused. `left_early` is set when a client hangs up on an answer.
+    `requests` holds what arrived, also what was refused. `asked` is set when one
+    arrives, `left_early` when a client hangs up on an answer.
     """
 
     def __init__(self, *, api_key: str) -> None:
@@ -79,8 +80,17 @@ class FakeServer:
         self.replies: deque[Reply] = deque()
         self.requests: list[Request] = []
         self.connections: set[tuple[str, int]] = set()
+        self.asked = threading.Event()
         self.left_early = threading.Event()
         self._server = AsgiServer(self)
+
+    def reset(self) -> None:
+        """Forget what was scripted and what was seen; a test may share the server with others."""
+        self.replies.clear()
+        self.requests.clear()
+        self.connections.clear()
+        self.asked.clear()
+        self.left_early.clear()
 
     def validate(self, request: Request) -> None:
         """Raise Refused for what the vendor refuses."""
@@ -144,6 +154,7 @@ class FakeServer:
             beat = [step for _ in range(int(bench[1])) for step in (int(bench[2]) / 1000, chunk)]
             return stream([first, *beat, last])
         self.requests.append(request)
+        self.asked.set()
         try:
             self.validate(request)
         except Refused as refused:
