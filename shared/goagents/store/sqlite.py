@@ -89,6 +89,7 @@ class SQLiteStore:
         await self._writer.stop()
 
     async def _read(self, work: Callable[[sqlite3.Connection, datetime], T]) -> T:
+        self._check_open()
         if self._writer.reader is None:
             await self.check()
         if (reader := self._writer.reader) is not None:
@@ -101,8 +102,7 @@ class SQLiteStore:
         return await self._submit(lambda connection, _, now: work(connection, now))
 
     async def _submit(self, work: Work[T]) -> T:
-        if self._closed:
-            raise StoreUnavailable(f"The database {self.path} is closed: make a new SQLiteStore.")
+        self._check_open()
         try:
             async with asyncio.timeout(self._timeout):
                 return await self._writer.submit(work)
@@ -110,6 +110,10 @@ class SQLiteStore:
             raise OutcomeUnknown(
                 f"The disk of {self.path} has not answered for {self._timeout:g} s; the commit may have been applied."
             ) from e
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise StoreUnavailable(f"The database {self.path} is closed: make a new SQLiteStore.")
 
 
 def _page(query: Query, found: sqlite3.Cursor, now: datetime) -> Page:

@@ -56,6 +56,7 @@ class Writer:
     _connection: sqlite3.Connection | None = None
     _thread: threading.Thread | None = None
     _stopping: bool = False
+    _retired: list[sqlite3.Connection] = field(default_factory=list)
 
     def submit(self, work: Work[T]) -> "asyncio.Future[T]":
         """Queue a job; call it from the event loop's thread."""
@@ -85,6 +86,9 @@ class Writer:
                 _fail(batch, e)
             _resolve(batch)
         self._disconnect()
+        for reader in self._retired:
+            reader.close()
+        self._retired.clear()
 
     def _next_batch(self) -> list[Job]:
         """Wait for a job and take along those that wait behind it."""
@@ -155,8 +159,9 @@ class Writer:
         return self._connection
 
     def _disconnect(self) -> None:
-        # The event loop may be reading this moment: without its last reference the reader closes itself.
-        self.reader = None
+        if self.reader is not None:
+            self._retired.append(self.reader)  # the event loop may be reading this moment
+            self.reader = None
         if self._connection is not None:
             self._connection.close()
             self._connection = None
