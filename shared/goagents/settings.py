@@ -23,8 +23,6 @@ from goagents.spec.config import Config, store_url_form
 
 DEFAULT_SERVER = "http://127.0.0.1:8080"
 DEFAULT_STORE = "sqlite:///.goagents/goagents.db"
-_TRUE = frozenset({"1", "true", "yes", "on"})
-_FALSE = frozenset({"", "0", "false", "no", "off"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,10 +79,10 @@ class _Reader:
         return self._environ.get(name, "").strip() or None
 
     def flag(self, name: str) -> bool:
-        value = (self.text(name) or "").lower()
-        if value not in _TRUE | _FALSE:
+        value = self.text(name)
+        if value not in (None, "0", "1"):
             self.errors.append(FieldError(name, "must be 1 or 0"))
-        return value in _TRUE
+        return value == "1"
 
     def port(self, name: str) -> int | None:
         value = self.text(name)

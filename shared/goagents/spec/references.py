@@ -10,6 +10,8 @@ from dataclasses import dataclass
 ENVIRONMENT = "env"
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,255}", re.ASCII)
 _SCHEMED = re.compile(r"([a-z][a-z0-9-]{0,31}):([A-Za-z0-9_./:@+=-]{1,512})", re.ASCII)
+_SPECIAL = re.compile(r"\$\$\{|\$\{|\}")
+_NAME_END = re.compile(r"\}|:-")
 _MAX_DEPTH = 8
 
 
@@ -50,30 +52,39 @@ def _parse(text: str, start: int, depth: int) -> tuple[Parts, int]:
     parts: list[str | Reference] = []
     literal: list[str] = []
     i = start
-    while i < len(text):
-        if text.startswith("$${", i):
+    while special := _SPECIAL.search(text, i):
+        literal.append(text[i : special.start()])
+        i = special.start()
+        if special[0] == "$${":
             literal.append("${")
-            i += 3
-        elif text.startswith("${", i):
-            if literal:
-                parts.append("".join(literal))
-                literal = []
+            i = special.end()
+        elif special[0] == "${":
+            _flush(literal, parts)
             reference, i = _reference(text, i, depth)
             parts.append(reference)
-        elif depth and text[i] == "}":
+        elif depth:
             break
         else:
-            literal.append(text[i])
-            i += 1
-    if literal:
-        parts.append("".join(literal))
+            literal.append("}")
+            i = special.end()
+    else:
+        literal.append(text[i:])
+        i = len(text)
+    _flush(literal, parts)
     return tuple(parts), i
 
 
+def _flush(literal: list[str], parts: list[str | Reference]) -> None:
+    if text := "".join(literal):
+        parts.append(text)
+    literal.clear()
+
+
 def _reference(text: str, start: int, depth: int) -> tuple[Reference, int]:
-    end = next((i for i in range(start + 2, len(text)) if text[i] == "}" or text.startswith(":-", i)), None)
-    if end is None:
+    found = _NAME_END.search(text, start + 2)
+    if found is None:
         raise ValueError("'${' is not closed by '}'; write $${ for a literal ${")
+    end = found.start()
     scheme, name = _name(text[start + 2 : end])
     if text[end] == "}":
         return Reference(scheme, name), end + 1

@@ -20,12 +20,23 @@ def later(feature: str) -> PydanticCustomError:
 
 
 def json_schema(value: dict[str, Any]) -> dict[str, Any]:
-    """Return `value` if it is a valid JSON Schema; raise ValueError otherwise."""
+    """Return `value` if it is a valid JSON Schema; raise ValueError otherwise.
+
+    A schema may refer to itself only: following a reference to elsewhere would let whoever posts a cluster make this
+    server fetch URLs and read files.
+    """
     try:
-        jsonschema_rs.meta.validate(value)
+        jsonschema_rs.validator_for(value, offline=True)
     except (jsonschema_rs.ValidationError, jsonschema_rs.ReferencingError, ValueError) as error:
-        raise ValueError(f"is not a valid JSON Schema: {getattr(error, 'message', error)}") from None
+        raise ValueError(f"is not a valid JSON Schema: {_reason(error)}") from None
     return value
+
+
+def _reason(error: Exception) -> str:
+    text = str(getattr(error, "message", error)).partition("\n")[0]
+    if "is not present in a registry" in text:
+        return "`$ref` must stay within the schema (`#/…`)"
+    return text if len(text) <= 200 else f"{text[:200]}…"
 
 
 def object_schema(value: dict[str, Any]) -> dict[str, Any]:

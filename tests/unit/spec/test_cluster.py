@@ -93,3 +93,25 @@ def test_errors_of_the_models_do_not_repeat_the_input() -> None:
     with pytest.raises(ValidationError) as caught:
         cluster(system_prompt=["hunter2"])
     assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "reference", ["http://127.0.0.1:9/schema", "file:///etc/passwd", "https://example.com/x.json#/a", "other.json"]
+)
+def test_a_schema_refers_to_itself_only(reference: str) -> None:
+    schema = {"type": "object", "properties": {"a": {"$ref": reference}}}
+    with pytest.raises(ValidationError, match="must stay within the schema"):
+        cluster(output_schema=schema)
+    tool = {"type": "http", "name": "t", "url": "https://x", "method": "POST", "parameters": schema}
+    with pytest.raises(ValidationError, match="must stay within the schema"):
+        cluster(tools=[tool])
+
+
+def test_a_schema_may_refer_to_itself() -> None:
+    schema = {"$defs": {"n": {"type": "integer"}}, "type": "object", "properties": {"a": {"$ref": "#/$defs/n"}}}
+    assert cluster(output_schema=schema).spec.agents[0].output_schema == schema
+
+
+def test_a_foreign_meta_schema_is_refused() -> None:
+    with pytest.raises(ValidationError, match="not a valid JSON Schema"):
+        cluster(output_schema={"$schema": "http://127.0.0.1:9/meta", "type": "object"})

@@ -234,8 +234,8 @@ class TestReferences:
         assert errors_of(text, {"MODEL": "m"}) == ["9:22: spec.agents.0.system_prompt: the variable WHO is not set"]
 
     def test_json_schemas_hold_no_references(self):
-        text = HEAD + "    - {name: a, provider: scripted, model: m, output_schema: {pattern: '^${x}$'}}\n"
-        assert load_text(text, environ={}).clusters[0].agent("a").output_schema == {"pattern": "^${x}$"}
+        text = HEAD + "    - {name: a, provider: scripted, model: m, output_schema: {title: 'in ${x}'}}\n"
+        assert load_text(text, environ={}).clusters[0].agent("a").output_schema == {"title": "in ${x}"}
 
 
 class TestKeys:
