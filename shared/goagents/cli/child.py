@@ -5,6 +5,7 @@ import os
 import signal
 import ssl
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
@@ -45,21 +46,28 @@ class Child:
         return 128 - code if code < 0 else code
 
     async def ready(self, url: str, certificate: str | None) -> None:
-        """Wait until it answers. Raises GoAgentsError if it ends before, or takes longer than 30 s."""
+        """Wait until it serves; by then it has read its configuration and opened the store.
+
+        Raises GoAgentsError if it ends before, or is not ready within 30 s.
+        """
         trust = ssl.create_default_context(cafile=certificate) if certificate else False
         if isinstance(trust, ssl.SSLContext):
             trust.check_hostname = False  # it is asked for by its address; the certificate is the file's own
-        async with (
-            httpx2.AsyncClient(verify=trust, trust_env=False, timeout=5.0) as client,
-            asyncio.timeout(START_TIMEOUT),
-        ):
-            while self._process.returncode is None:
+        until = time.monotonic() + START_TIMEOUT
+        found = "it does not listen"
+        async with httpx2.AsyncClient(verify=trust, trust_env=False, timeout=5.0) as client:
+            while self._process.returncode is None and time.monotonic() < until:
                 try:
-                    if (await client.get(f"{url}/health")).is_success:
-                        return
+                    response = await client.get(f"{url}/ready")
                 except httpx2.TransportError:
                     pass  # not listening yet
+                else:
+                    if response.is_success:
+                        return
+                    found = response.text
                 await asyncio.sleep(0.05)
+        if self._process.returncode is None:
+            raise GoAgentsError(f"the serving process is not ready within {START_TIMEOUT:.0f} s: {found}")
         raise GoAgentsError(f"the serving process ended with status {await self.wait()} before it served")
 
     async def stop(self) -> None:

@@ -194,7 +194,17 @@ class LocalServer:
         folders = {path.resolve().parent for path in self.plan.files} | {
             path.absolute().parent for path in self.plan.files
         }
-        async for _ in awatch(*folders, recursive=False, step=100, stop_event=self._stopping):
+        # Looking once a second, too, finds what no event tells: links that are switched, files on a network.
+        changes = awatch(
+            *folders,
+            recursive=False,
+            step=100,
+            rust_timeout=1000,
+            yield_on_timeout=True,
+            ignore_permission_denied=True,
+            stop_event=self._stopping,
+        )
+        async for _ in changes:
             stamp = self._look()
             if stamp != self._stamp:
                 self._stamp = stamp

@@ -66,7 +66,7 @@ def server_url(text: str) -> httpx2.URL:
     """Return the address of a server. Raises Invalid where `text` is no http(s) URL."""
     try:
         url = httpx2.URL(text.strip())
-    except (httpx2.InvalidURL, UnicodeError):
+    except (httpx2.InvalidURL, ValueError):
         url = httpx2.URL("")
     if url.scheme not in {"http", "https"} or not url.host:
         raise Invalid(f"the server's address {text!r} is no URL; write it like {DEFAULT_SERVER}")
