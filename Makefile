@@ -99,7 +99,8 @@ bench: $(DEVELOPMENT) ## measure: cold start, memory, local operations, streams 
 	@$(BIN)/python -m tests.benchmarks $(BENCH_ARGS)
 
 docs: $(DEVELOPMENT) ## write the generated pages of docs/ anew
-	@$(BIN)/python -m tests.support.generated_docs
+	@$(BIN)/python -m goagents.spec.reference > docs/configuration.md
+	@$(BIN)/python -m goagents.cli.reference > docs/cli.md
 
 clean: ## remove everything made here
 	@rm -rf $(VENV) dist build .goagents .pytest_cache .mypy_cache .ruff_cache .hypothesis .schemathesis $(PEERS)/node_modules

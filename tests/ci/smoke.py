@@ -43,7 +43,7 @@ def read_until(process: "subprocess.Popen[str]", text: str) -> str:
 
 
 def curl_line(output: str) -> str:
-    begin = output.index("curl -s")
+    begin = output.rindex("curl -s")
     return output[begin : output.index("\n\n", begin)]
 
 
@@ -51,9 +51,9 @@ def check_answer(command: str) -> None:
     answer = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=60, check=True).stdout
     sys.stdout.write(f"  $ {command}\n  {answer}\n")
     body = json.loads(answer)
-    text = "".join(part.get("text", "") for part in body["message"]["content"])
-    if not text or not body["run_id"]:
-        raise RuntimeError(f"no answer in {answer}")
+    text = "".join(part.get("text", "") for part in body["message"]["parts"])
+    if "Order 1001" not in text:
+        raise RuntimeError(f"the agent did not look the order up: {answer}")
 
 
 def main() -> None:
@@ -69,7 +69,7 @@ def main() -> None:
         watchdog.start()
         begun = time.monotonic()
         try:
-            output = read_until(process, "Ctrl-C ends it")
+            output = read_until(process, "Ctrl-C ends it.")
             sys.stdout.write(f"  serving after {time.monotonic() - begun:.0f} s, installation included\n")
             if "SCRIPTED" not in output:
                 raise RuntimeError("make run did not say that it uses the scripted model")

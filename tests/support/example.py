@@ -1,0 +1,69 @@
+"""An example's folder, served whole on free ports: its data service and `goagents run`."""
+
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from tests.support.cli_process import Running, environment, running
+
+ROOT = Path(__file__).parents[2]
+EXAMPLES = ROOT / "examples"
+START_TIMEOUT = 20.0
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+@contextmanager
+def data_service(source: Path, target: str, port: int) -> Iterator[None]:
+    """A function under functions-framework until the block ends."""
+    command = [sys.executable, "-m", "functions_framework", "--source", str(source), "--target", target]
+    process = subprocess.Popen(
+        [*command, "--host", "127.0.0.1", "--port", str(port)], env=environment(), stdin=subprocess.DEVNULL
+    )
+    try:
+        _await_port(process, port)
+        yield
+    finally:
+        process.terminate()
+        process.wait(15)
+
+
+def _await_port(process: "subprocess.Popen[bytes]", port: int) -> None:
+    until = time.monotonic() + START_TIMEOUT
+    while time.monotonic() < until:
+        if process.poll() is not None:
+            raise AssertionError(f"{process.args!r} ended with status {process.returncode}")
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+        except OSError:
+            time.sleep(0.02)
+        else:
+            return
+    raise AssertionError(f"nothing listens on port {port}")
+
+
+@contextmanager
+def customer_support(folder: Path, env: Mapping[str, str] | None = None) -> Iterator[Running]:
+    """examples/customer-support, copied to `folder` with the data service's port changed to a free one."""
+    copy = folder / "customer-support"
+    shutil.copytree(EXAMPLES / "customer-support", copy, ignore=shutil.ignore_patterns("__pycache__"))
+    port = free_port()
+    cluster = copy / "cluster.yaml"
+    text = cluster.read_text(encoding="utf-8")
+    assert "127.0.0.1:8090" in text
+    cluster.write_text(text.replace("127.0.0.1:8090", f"127.0.0.1:{port}"), encoding="utf-8")
+    with (
+        data_service(copy / "customer_api.py", "customers", port),
+        running("--config", copy / "config.yaml", "--cluster", cluster, cwd=folder, env=env) as server,
+    ):
+        assert server.url
+        yield server
