@@ -1,5 +1,6 @@
 """From pydantic's errors to ours."""
 
+from itertools import pairwise
 from typing import Any
 
 from pydantic import ValidationError
@@ -35,8 +36,9 @@ def _path(detail: ErrorDetails, data: Any) -> str:
     """Return the path within the data: without the names of a union's branches, which pydantic puts between."""
     path: list[str] = []
     here = data
-    for part in detail["loc"][:-1]:
-        if _holds(here, part):
+    for part, following in pairwise(detail["loc"]):
+        # a branch may be called as a field beside the one meant: then what follows is a field here, too
+        if _holds(here, part) and (isinstance(here[part], dict | list) or not _holds(here, following)):
             here = here[part]
             path.append(str(part))
     if detail["loc"]:

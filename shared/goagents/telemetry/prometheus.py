@@ -106,7 +106,7 @@ class Metrics:
         self.toolset_failures = counter(
             "toolset_failures", "Tools that could not be opened.", ("cluster", "agent", "tool")
         )
-        self.unexpected = counter("unexpected_errors", "Defects: exceptions nobody expected.", ("where",))
+        self.unexpected = counter("unexpected_errors", "Defects: exceptions nobody expected.", ())
 
 
 @cache
@@ -140,7 +140,7 @@ class PrometheusHook:
                     *self.metrics.bounded["tools"](event.cluster, event.agent, event.tool)
                 ).inc()
             case Unexpected():
-                self.metrics.unexpected.labels(*self.metrics.bounded["where"](event.where)).inc()
+                self.metrics.unexpected.inc()
 
     def _request_finished(self, event: RequestFinished) -> None:
         method = event.method if event.method in _METHODS else OTHER
