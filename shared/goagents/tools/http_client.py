@@ -166,9 +166,8 @@ class HttpClient:
                 raise AddressRefused(f"{url.raw_host} redirects from https to http")
             may_follow(target)
             if target.origin() != url.origin():
-                headers = CIMultiDict(
-                    _BASE_HEADERS
-                )  # for good: a way back would use the credentials on another's behalf
+                # For good: on a way back the credentials would be used on another's behalf.
+                headers = CIMultiDict(_BASE_HEADERS)
             url = target
         raise ToolFailed(f"{request.url.raw_host} redirects more than {MAX_REDIRECTS} times")
 

@@ -122,6 +122,18 @@ async def test_the_systems_own_look_up_is_guarded_too(opener: Opener, serve: Ser
     assert "hello localhost" in text_of(await call(tool))
 
 
+async def test_cookies_are_not_kept(opener: Opener, serve: Serve):
+    async def handler(request: web.Request) -> web.Response:
+        response = web.Response(text=f"cookies: {len(request.cookies)}")
+        response.set_cookie("session", "of-another-run")
+        return response
+
+    port = (await serve({"/": handler})).rpartition(":")[2]
+    tool = await opener.tool(url=f"http://cookies.example:{port}/", lookup=FakeNames(["127.0.0.1"]))
+    for _ in range(2):
+        assert text_of(await call(tool)).endswith("cookies: 0")
+
+
 async def test_proxies_of_the_environment_are_not_used(opener: Opener, serve: Serve, monkeypatch: pytest.MonkeyPatch):
     base = await serve({"/": hello})
     for name in ("http_proxy", "HTTP_PROXY", "ALL_PROXY"):

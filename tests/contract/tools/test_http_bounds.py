@@ -1,6 +1,7 @@
 """What a server may send without harm: endless, inflated, torn, mislabelled."""
 
 import asyncio
+import contextlib
 import gzip
 import json
 import tracemalloc
@@ -73,11 +74,16 @@ async def test_a_bomb_is_inflated_no_further_than_the_bound(opener: Opener, serv
     assert peak < 4 * MIB
 
 
-async def test_a_stream_of_empty_gzip_members_ends(opener: Opener, serve: Serve):
-    base = await serve(
-        {"/": answering(gzip.compress(b"") * 50_000, Content_Type="text/plain", Content_Encoding="gzip")}
-    )
-    tool = await opener.tool(url=base, timeout="10s")
+async def test_an_endless_stream_of_empty_gzip_members_is_left(opener: Opener, serve: Serve):
+    async def endless(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Content-Type": "text/plain", "Content-Encoding": "gzip"})
+        await response.prepare(request)
+        with contextlib.suppress(ConnectionError):
+            while True:
+                await response.write(gzip.compress(b"") * 500)
+        return response
+
+    tool = await opener.tool(url=await serve({"/": endless}), timeout="5s", max_output="4KiB")
     assert "HTTP 200 OK" in text_of(await call(tool))
 
 

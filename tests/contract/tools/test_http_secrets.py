@@ -55,7 +55,7 @@ async def test_a_secret_is_resolved_at_each_use(opener: Opener, serve: Serve):
 
 
 async def test_a_secret_torn_by_the_bound_is_not_half_shown(opener: Opener, serve: Serve):
-    opener.lent.variables["KEY"] = "abcdefghijklmnopqrstuvwxyz"
+    opener.lent.variables["KEY"] = "abcdefghijklmnopqrstuvwxyz" * 3
 
     async def handler(request: web.Request) -> web.Response:
         key = request.headers["X-Key"]
@@ -63,7 +63,7 @@ async def test_a_secret_torn_by_the_bound_is_not_half_shown(opener: Opener, serv
         return web.Response(text="#" * offset + key * 1000)
 
     tool = await opener.tool(url=await serve({"/": handler}), headers={"X-Key": "${KEY}"}, max_output=512)
-    for offset in range(30):
+    for offset in range(80):
         text = text_of(await call(tool, query={"offset": offset}))
         assert "abc" not in text.replace("[redacted]", "")
 

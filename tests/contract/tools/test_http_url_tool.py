@@ -136,12 +136,6 @@ async def test_nobody_listens(opener: Opener):
         await call(tool)
 
 
-async def test_cookies_are_not_kept(opener: Opener, httpbin: str):
-    tool = await opener.tool(url=httpbin)
-    await call(tool, path="cookies/set", query={"session": "mine"})
-    assert "mine" not in text_of(await call(tool, path="cookies"))
-
-
 async def test_half_a_surrogate_pair_is_an_argument_error(opener: Opener, httpbin: str):
     tool = await opener.tool(url=f"{httpbin}/anything", methods=["GET", "POST"])
     for arguments in ({"path": "\ud800"}, {"query": {"q": "\ud800"}}, {"method": "POST", "body": {"a": "\ud800"}}):
