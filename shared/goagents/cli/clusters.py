@@ -91,7 +91,10 @@ def scale(cluster: str, agent: str, instances: int, server: str | None, namespac
 @server_options
 @output_option
 def delete(cluster: str, yes: bool, server: str | None, namespace: str, output: str) -> None:
-    """Delete a cluster with all that is its own: generations, instances, sessions, runs."""
+    """Delete a cluster with all that is its own.
+
+    Its generations, instances, sessions and runs are gone for good.
+    """
     if not yes:
         if not sys.stdin.isatty():
             raise click.UsageError("this deletes for good, and there is no terminal to ask on: add --yes")

@@ -31,10 +31,11 @@ def _chosen() -> str:
 )
 @click.option("--force", is_flag=True, help="Overwrite files that are there.")
 def init(folder: Path, provider: str | None, force: bool) -> None:
-    """Write a configuration and a cluster to begin with: FOLDER/config.yaml and FOLDER/cluster.yaml.
+    """Write a configuration and a cluster to begin with.
 
-    Without --provider, the agent uses the first provider whose key is set (ANTHROPIC_API_KEY, OPENAI_API_KEY,
-    GOOGLE_API_KEY), else the scripted model, which needs no key and answers what the configuration says.
+    They are FOLDER/config.yaml and FOLDER/cluster.yaml. Without --provider, the agent uses the first provider whose key
+    is set (ANTHROPIC_API_KEY, OPENAI_API_KEY, GOOGLE_API_KEY), else the scripted model, which needs no key and answers
+    what the configuration says.
     """
     name = provider or _chosen()
     variable, model = PROVIDERS[name]

@@ -10,7 +10,6 @@ import sys
 from typing import IO, Any
 
 import click
-from pydantic import BaseModel
 
 # Escape sequences in what a model or a server sent could move the cursor or change the terminal's title.
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
@@ -54,6 +53,6 @@ def say_json_line(value: Any) -> None:
 
 
 def _plain(value: Any) -> Any:
-    if isinstance(value, BaseModel):
+    if hasattr(value, "model_dump"):  # a pydantic model; importing pydantic to ask would slow down `--help`
         return value.model_dump(mode="json")
     raise TypeError(f"{type(value).__name__} is not JSON")
