@@ -25,9 +25,9 @@ from goagents.errors import DocumentTooLarge, OutcomeUnknown, StoreConflict, Sto
 T = TypeVar("T")
 
 READ_TIMEOUT = 10.0
-COMMIT_TIMEOUT = 15.0
 READ_ATTEMPTS = 3
 _FIRST_PAUSE = 0.1
+_CLOSE_GRACE = 5.0
 _OPTIONS = (
     ("grpc.keepalive_time_ms", 30000),
     ("grpc.max_receive_message_length", 16 * 1024 * 1024),
@@ -80,6 +80,7 @@ class FirestoreClient:
         self._client: Any = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._making = asyncio.Lock()
+        self._closed = False
 
     async def read(self, method: str, request: Any, collect: Callable[[AsyncIterator[Any]], Awaitable[T]]) -> T:
         """Call a streaming read and hand its answers to `collect`. Tried again within a bound."""
@@ -108,12 +109,16 @@ class FirestoreClient:
             raise self._commit_error(e, conditional) from e
 
     async def aclose(self) -> None:
+        """Let the calls under way finish, within a bound, and close the connection for good."""
+        self._closed = True
         transport, self._transport, self._client = self._transport, None, None
         if transport is not None:
-            await transport.close()
+            await transport.grpc_channel.close(grace=_CLOSE_GRACE)
 
     async def _ready(self) -> Any:
         """Return the client once its connection stands: what fails before that was surely not sent."""
+        if self._closed:
+            raise StoreUnavailable("This connection to Firestore is closed: make a new FirestoreStore.")
         loop = asyncio.get_running_loop()
         if self._loop is not loop:  # a channel belongs to the loop it was made in
             self._loop, self._client, self._making = loop, None, asyncio.Lock()

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from goagents.errors import DocumentTooLarge, Invalid, StoreConflict
-from goagents.store.base import ABSENT, MAX_WRITES, PRESENT, AtVersion, Delete, Merge, Put, Store, Write
+from goagents.errors import DocumentTooLarge, Invalid, StoreConflict, StoreUnavailable
+from goagents.store.base import ABSENT, MAX_WRITES, PRESENT, AtVersion, Commit, Delete, Merge, Put, Store, Write
 
 MOMENT = datetime(2026, 3, 1, 12, 30, 45, 123456, tzinfo=UTC)
 
@@ -336,3 +336,22 @@ async def test_a_hundred_increments_by_compare_and_set_all_count(store: Store):
 async def test_increments_without_precondition_all_count(store: Store):
     await asyncio.gather(*(store.commit([Merge("items/a", increments={"n": 1, "f": 0.5})]) for _ in range(100)))
     assert await data_of(store, "items/a") == {"n": 100, "f": 50.0}
+
+
+async def test_a_closed_store_says_so(store: Store):
+    await store.commit([Put("items/a", {})])
+    await store.aclose()
+    for call in (store.get_many(["items/a"]), store.commit([Put("items/a", {})]), store.check()):
+        with pytest.raises(StoreUnavailable, match="closed"):
+            await call
+    await store.aclose()
+
+
+async def test_closing_lets_commits_finish(store: Store):
+    await store.check()
+    commits = [asyncio.create_task(store.commit([Put(f"items/{n}", {}, ABSENT)])) for n in range(10)]
+    await asyncio.sleep(0.001)
+    await store.aclose()
+    outcomes = await asyncio.gather(*commits, return_exceptions=True)
+    assert all(isinstance(one, Commit | StoreUnavailable) for one in outcomes)
+    assert any(isinstance(one, Commit) for one in outcomes)
