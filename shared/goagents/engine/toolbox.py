@@ -97,7 +97,7 @@ async def _open(
 def _compile(tool: Tool) -> Any:
     definition = tool.definition
     try:
-        return jsonschema_rs.validator_for(definition.parameters)
+        return jsonschema_rs.validator_for(definition.parameters, offline=True)
     except (jsonschema_rs.ValidationError, ValueError) as error:
         raise ToolUnavailable(f"The schema of the tool {definition.name!r} is not valid: {error}") from error
 

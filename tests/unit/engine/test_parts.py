@@ -1,6 +1,7 @@
 """The small parts of the engine, on their own."""
 
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 
@@ -8,7 +9,7 @@ from goagents.engine.capacity import Pool
 from goagents.engine.clusters import differences
 from goagents.engine.history import conversation
 from goagents.engine.names import AgentId
-from goagents.engine.status import instances_of
+from goagents.engine.status import instances_of, split
 from goagents.engine.toolcalls import bounded
 from goagents.errors import NotFound
 from goagents.messages import MESSAGE, ImagePart, Message, TextPart, ToolCallPart, ToolResultPart, user_message
@@ -87,17 +88,17 @@ def test_differences_name_the_paths_that_changed():
     assert sorted(differences("", before, after)) == ["b.1.c", "d", "gone", "new"]
 
 
-def _instance(number: int, run: str | None = None, age: float | None = None) -> InstanceRecord:
+def _instance(number: int, run: str | None = None, age: float | None = None) -> dict[str, Any]:
     at = NOW - timedelta(seconds=age) if age is not None else None
-    return InstanceRecord(agent="a", number=number, run=run, last_active_at=at)
+    return InstanceRecord(agent="a", number=number, run=run, last_active_at=at).data()
 
 
 def test_instances_are_active_idle_kept_or_gone():
-    since = NOW - timedelta(seconds=60)
     records = [_instance(0, "alive", 500), _instance(1, None, 10), _instance(2, None, 100), _instance(3, "dead", 200)]
-    found = instances_of(records, {"alive"}, since, kept=0)
-    assert [(i.number, i.status) for i in found] == [(0, "active"), (1, "idle")]
-    kept = instances_of(records, {"alive"}, since, kept=4)
+    active, idle = split(records, {"alive"}, NOW - timedelta(seconds=60))
+    found = instances_of(active, idle, kept=0)
+    assert [(i.number, i.status, i.run) for i in found] == [(0, "active", "alive"), (1, "idle", None)]
+    kept = instances_of(active, idle, kept=4)
     assert [(i.number, i.status) for i in kept] == [(0, "active"), (1, "idle"), (2, "idle"), (3, "idle")]
 
 
