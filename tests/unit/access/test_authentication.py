@@ -32,7 +32,7 @@ def test_without_auth_the_mode_follows_the_place():
 @pytest.mark.parametrize(("mode", "on_cloud_run"), [("platform", False), ("none", True)])
 def test_a_mode_that_cannot_hold_is_refused(mode: str, on_cloud_run: bool):
     auth = AuthConfig.model_validate({"mode": mode})
-    with pytest.raises(ConfigurationError, match="auth.mode") as raised:
+    with pytest.raises(ConfigurationError, match=r"auth\.mode") as raised:
         mode_of(auth, on_cloud_run=on_cloud_run)
     assert "write `mode:" in str(raised.value)
 
