@@ -40,4 +40,6 @@ EXEMPT_FIELDS: tuple[str, ...] = (
     "intents",
     "scaling",
     "log",
+    "_write",  # the Firestore store's own: new with every write
+    "content",  # of the parts of large documents
 )
