@@ -78,4 +78,7 @@ def body_fault(
     if kind is ProviderInvalidRequest and any(sign in message.lower() for sign in _TOO_LONG):
         kind = ProviderContextTooLong
     place = "broke off its answer" if status is None else f"answered with status {status}"
-    return kind(f"{NAME} {place}: {message}" if message else f"{NAME} {place}", retry_after=wait)
+    detail = f"{NAME} {place}: {message}" if message else f"{NAME} {place}"
+    if kind is ProviderAuthenticationFailed:
+        detail += f" (check providers.{NAME}.api_key)"
+    return kind(detail, retry_after=wait)

@@ -13,7 +13,9 @@ from goagents.providers.base import ModelRequest, ToolSchema
 NAME = "anthropic"
 JsonObject = dict[str, Any]
 
-DEFAULT_MAX_TOKENS = 8192  # the vendor demands a limit; every model in service can write this much
+# The vendor demands a limit: what every model of the Claude family from this version on can write, thoughts included.
+_MAX_TOKENS = (((4, 6), 32768), ((3, 5), 8192), ((0, 0), 4096))
+_MAX_TOKENS_ELSEWHERE = 8192  # other models behind servers that speak this API
 _RESERVED = frozenset({"messages", "model", "stream", "system", "tools"})  # decided by the adapter
 _EPHEMERAL = {"type": "ephemeral"}
 _FOREIGN = re.compile(r"[^A-Za-z0-9_-]")
@@ -30,8 +32,8 @@ def request_body(request: ModelRequest) -> JsonObject:
 
     The parts that stay the same from turn to turn come out byte for byte the same, and breakpoints of the prompt
     cache stand behind the tools, the system prompt and the last two user turns; `cache_control: null` in the settings
-    turns that off, any other value hands caching over to the vendor. `max_tokens` defaults to 8192 beyond the
-    thinking budget.
+    turns that off, any other value hands caching over to the vendor. `max_tokens` defaults to what the model can
+    write (4096 to 32768) beyond the thinking budget.
 
     Raises ProviderInvalidRequest for a setting that the adapter itself decides, an unknown `reasoning`, an image
     without a source, and a conversation without content.
@@ -56,8 +58,8 @@ def request_body(request: ModelRequest) -> JsonObject:
     if request.output_schema is not None:
         schema = transform_schema(dict(request.output_schema))
         body["output_config"] = {**body.get("output_config", {}), "format": {"type": "json_schema", "schema": schema}}
-    if _lacks_its_thinking(messages):
-        body.pop("thinking", None)
+    if (body.get("thinking") or {}).get("type") == "enabled" and _lacks_its_thinking(messages):
+        del body["thinking"]
     if caching:
         _set_breakpoints(body)
     return body
@@ -73,8 +75,14 @@ def _settings(request: ModelRequest) -> JsonObject:
             settings[name] = {**value, **settings[name]} if isinstance(settings.get(name), dict) else value
     if settings.get("max_tokens") is None:
         budget = (settings.get("thinking") or {}).get("budget_tokens") or 0
-        settings["max_tokens"] = DEFAULT_MAX_TOKENS + budget
+        settings["max_tokens"] = _default_max_tokens(request.model) + budget
     return {name: value for name, value in settings.items() if value is not None or name == "cache_control"}
+
+
+def _default_max_tokens(model: str) -> int:
+    if "claude" not in model:
+        return _MAX_TOKENS_ELSEWHERE
+    return next(limit for since, limit in _MAX_TOKENS if _version(model) >= since)
 
 
 def _reasoning(wish: Any, model: str) -> JsonObject:
@@ -208,10 +216,17 @@ def _image(part: ImagePart) -> JsonObject:
 
 
 def _lacks_its_thinking(messages: list[JsonObject]) -> bool:
-    """Tell whether results answer calls that another model made: the vendor refuses to think on from there."""
-    if len(messages) < 2 or messages[-1]["content"][0]["type"] != "tool_result":
+    """Tell whether results answer calls of a turn that began without a thought, as another model's do.
+
+    The vendor refuses to think on from there where it thinks by budget. Within a turn it thinks but once, so what
+    counts is the turn's first assistant message.
+    """
+    start = len(messages) - 1
+    while start > 1 and messages[start]["content"][0]["type"] == "tool_result":
+        start -= 2
+    if start == len(messages) - 1:
         return False
-    return messages[-2]["content"][0]["type"] not in ("thinking", "redacted_thinking")
+    return messages[start + 1]["content"][0]["type"] not in ("thinking", "redacted_thinking")
 
 
 def _set_breakpoints(body: JsonObject) -> None:

@@ -70,7 +70,10 @@ def body_fault(body: Any, api_key: str, *, status: int | None = None, wait: floa
     if wait is None:
         wait = next(_retry_delays(error), None)
     place = "broke off its answer" if status is None else f"answered with status {status}"
-    return kind(f"{NAME} {place}: {message}" if message else f"{NAME} {place}", retry_after=wait)
+    detail = f"{NAME} {place}: {message}" if message else f"{NAME} {place}"
+    if kind is ProviderAuthenticationFailed:
+        detail += f" (check providers.{NAME}.api_key)"
+    return kind(detail, retry_after=wait)
 
 
 def _error(body: Any) -> Mapping[str, Any]:

@@ -279,7 +279,7 @@ async def test_what_may_be_repeated_is_and_then_told(vendor: Vendor, fake: FakeS
 
 async def test_a_wrong_key_is_told_without_the_key(vendor: Vendor, fake: FakeServer, request_: ModelRequest):
     adapter = vendor.provider(api_key="a-secret-nobody-sees", base_url=fake.url)
-    with pytest.raises(errors.ProviderAuthenticationFailed) as caught:
+    with pytest.raises(errors.ProviderAuthenticationFailed, match=rf"providers\.{vendor.name}\.api_key") as caught:
         await collect(adapter, request_)
     await adapter.aclose()
     assert "a-secret-nobody-sees" not in f"{caught.value!r} {caught.value.problem()} {adapter!r}"

@@ -215,12 +215,14 @@ def _validate_messages(body: Json) -> None:
 
 
 def _validate_open_turn(body: Json) -> None:
-    """With thinking on, the assistant message that tool results answer starts with its thinking."""
+    """With a thinking budget, the first assistant message of a turn that results continue starts with its thought."""
     messages = body["messages"]
-    thinks = (body.get("thinking") or {"type": "disabled"})["type"] == "enabled"
-    if not thinks or len(messages) < 2 or messages[-1]["content"][0]["type"] != "tool_result":
+    start = len(messages) - 1
+    while start > 1 and messages[start]["content"][0]["type"] == "tool_result":
+        start -= 2
+    if (body.get("thinking") or {}).get("type") != "enabled" or start == len(messages) - 1:
         return
-    first = messages[-2]["content"][0]["type"]
+    first = messages[start + 1]["content"][0]["type"]
     if first not in ("thinking", "redacted_thinking"):
         raise Refused(400, INVALID, f"Expected `thinking` or `redacted_thinking`, but found `{first}`")
 

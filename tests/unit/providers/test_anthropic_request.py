@@ -121,6 +121,25 @@ def test_results_for_another_models_calls_are_answered_without_thinking():
     made = body(history[0], own, history[2], tools=(TOOL,), settings=thinking)
     assert made["thinking"] == thinking["thinking"]
     assert made["max_tokens"] == 8192 + 2048
+    later = (assistant(call("toolu_2")), Message("tool", (result("toolu_2"),)))  # it thought at the turn's start
+    assert "thinking" in body(history[0], own, history[2], *later, tools=(TOOL,), settings=thinking)
+    adaptive = {"thinking": {"type": "adaptive"}}  # there a turn may go without a thought
+    assert body(*history, tools=(TOOL,), settings=adaptive)["thinking"] == adaptive["thinking"]
+
+
+@pytest.mark.parametrize(
+    ("model", "limit"),
+    [
+        ("claude-3-haiku-20240307", 4096),
+        ("claude-3-5-haiku-latest", 8192),
+        ("claude-sonnet-4-20250514", 8192),
+        ("claude-opus-4-6", 32768),
+        ("claude-haiku-5-5", 32768),
+        ("some-other-model", 8192),
+    ],
+)
+def test_the_default_limit_is_one_the_model_takes(model: str, limit: int):
+    assert body(user_message("hi"), model=model)["max_tokens"] == limit
 
 
 def test_images_are_sent_by_users_and_tools():
