@@ -56,7 +56,9 @@ def _say_applied(answer: ClusterApplied, dry_run: bool) -> None:
     outcome = f"would be {answer.outcome}" if dry_run and answer.outcome != "unchanged" else answer.outcome
     say(f"cluster {cluster.namespace}/{cluster.name} {outcome} (generation {cluster.generation})")
     if answer.outcome == "updated":
-        for path in answer.changes or ("no field; a file of the server itself may do more than one that is sent",):
+        for path in answer.changes or (
+            "the same content; it now has the rights of a cluster that is sent, not those of the server's own file",
+        ):
             say(f"  {path}")
     if answer.outcome == "created":
         for agent in cluster.agents:
