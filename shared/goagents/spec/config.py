@@ -64,9 +64,6 @@ class ServerConfig(Model):
     max_body: Size = Field(4 << 20, description="Largest request body; a larger one is answered 413.")
     metrics: MetricsConfig = Field(default_factory=MetricsConfig, description="Metrics.")
     tls: TlsConfig | None = Field(None, description="Serve HTTPS locally.")
-    background: bool = Field(
-        False, description="The platform leaves a process its CPU when no request is open (true for `goagents run`)."
-    )
 
     @field_validator("log_level", mode="before")
     @classmethod
@@ -172,7 +169,7 @@ class AllowConfig(Model):
     addresses: tuple[Address, ...] = Field(
         (),
         max_length=1000,
-        description="Private addresses that tools may reach: IP addresses, CIDR blocks, host names. All others "
+        description="Private addresses that tools may reach: IP addresses, CIDR blocks, host names, also with `:PORT`. Others "
         "on private networks, this machine and the metadata server are refused.",
     )
 

@@ -67,7 +67,7 @@ class BaseToolSpec(Model):
     effect: Effect | None = Field(
         None,
         description="What repeating a call does: nothing (`read`), nothing more (`idempotent`), or harm (`unsafe`). "
-        "By default it follows from what the tool declares: GET and HEAD are `read`, PUT and DELETE `idempotent`.",
+        "By default GET and HEAD are `read`, everything else is `unsafe`.",
     )
     cache_ttl: Duration | None = Field(None, description="Time an answer is kept for reuse. Not in this version.")
     approval: Approval = Field(

@@ -31,6 +31,7 @@ _SIZE_UNITS = {
 }  # fmt: skip
 _SIZE = re.compile(r"(\d+(?:\.\d+)?) ?([KMG]iB|[kKMG]B|B|)", re.ASCII)
 _NUMBER = re.compile(r"\d+(?:\.\d+)?(?:[eE][+-]?\d+)?", re.ASCII)
+_HOST_AND_PORT = re.compile(r"(?:\[(?P<v6>[0-9A-Fa-f:.]+)\]|(?P<name>[^:/\[\]]+)):(?P<port>\d{1,5})")
 _HOST = re.compile(r"(?=.{1,253}\Z)[A-Za-z0-9_](?:[A-Za-z0-9_-]*[A-Za-z0-9_])?(?:\.[A-Za-z0-9_-]+)*", re.ASCII)
 
 
@@ -113,6 +114,11 @@ def no_boolean(value: Any) -> Any:
 
 
 def _address(value: str) -> str:
+    if with_port := _HOST_AND_PORT.fullmatch(value):
+        host = _address(with_port["v6"] or with_port["name"])
+        if "/" in host.removesuffix("/32").removesuffix("/128") or not 1 <= int(with_port["port"]) <= 65_535:
+            raise ValueError("is no address with a port; write it as 10.1.2.3:8080, [fd00::1]:8080 or db.internal:8080")
+        return value.lower()
     try:
         return str(ip_network(value, strict=False))
     except ValueError:

@@ -119,15 +119,20 @@ def test_json_shows_them_as_people_write_them():
         ("fd00::/8", "fd00::/8"),
         ("Db.Internal", "db.internal"),
         ("localhost", "localhost"),
+        ("Host:80", "host:80"),
+        ("10.1.2.3:80", "10.1.2.3:80"),
+        ("[fd00::1]:80", "[fd00::1]:80"),
     ],
 )
 def test_addresses(text: Any, kept: str):
     assert TypeAdapter(Address).validate_python(text) == kept
 
 
-@pytest.mark.parametrize("text", ["", "10.0.0.0/40", "http://x", "a b", "*.internal", "host:80", "a/b", "-x-"])
+@pytest.mark.parametrize(
+    "text", ["", "10.0.0.0/40", "http://x", "a b", "*.internal", "host:0", "host:99999", "10.0.0.0/8:80", "a/b", "-x-"]
+)
 def test_what_is_no_address(text: Any):
-    with pytest.raises(ValidationError, match="host name"):
+    with pytest.raises(ValidationError, match=r"host name|address with a port"):
         TypeAdapter(Address).validate_python(text)
 
 
