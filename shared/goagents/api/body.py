@@ -49,6 +49,9 @@ def media_type(request: Request, *, yaml: bool = False) -> str:
 
     A body without a type is refused too: that is what a page in a browser can send anywhere without being asked.
     """
+    encoding = request.headers.get("content-encoding", "identity").strip().lower()
+    if encoding not in {"", "identity"}:
+        raise UnsupportedMediaType("Send the body as it is, without Content-Encoding.")
     name, *parameters = (part.strip().lower() for part in request.headers.get("content-type", "").split(";"))
     remedy = "application/json or application/yaml" if yaml else "application/json"
     for parameter in parameters:

@@ -64,6 +64,12 @@ async def test_a_type_that_is_not_taken(api: Api, kind: str):
     assert "application/json" in body["detail"]
 
 
+async def test_a_compressed_body_is_refused(api: Api):
+    headers = JSON | {"content-encoding": "gzip"}
+    body = gzip.compress(b'{"message":"hi"}')
+    problem(await api.call("POST", CHAT, content=body, headers=headers), 415, "unsupported_media_type")
+
+
 async def test_a_body_without_a_type_is_refused_with_the_remedy(api: Api):
     body = problem(await api.call("POST", CHAT, content=b'{"message":"hi"}'), 415, "unsupported_media_type")
     assert "Content-Type: application/json" in body["detail"]
