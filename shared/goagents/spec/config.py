@@ -169,8 +169,8 @@ class AllowConfig(Model):
     addresses: tuple[Address, ...] = Field(
         (),
         max_length=1000,
-        description="Private addresses that tools may reach: IP addresses, CIDR blocks, host names, also with `:PORT`. Others "
-        "on private networks, this machine and the metadata server are refused.",
+        description="Private addresses that tools may reach: IP addresses, CIDR blocks, host names, also with "
+        "`:PORT`. Others on private networks, this machine and the metadata server are refused.",
     )
 
     def references(self) -> frozenset[str]:
