@@ -9,7 +9,7 @@ from datetime import timedelta
 from goagents.errors import OutcomeUnknown, RunInterrupted, StoreConflict
 from goagents.ids import new_id
 from goagents.records import TERMINAL, LeaseRecord, Paths, RunRecord
-from goagents.store.base import AtVersion, Document, Merge, Put, Snapshot, Write
+from goagents.store.base import MAX_PAGE, AtVersion, Document, Merge, Put, Snapshot, Write
 
 from .services import Services
 
@@ -32,8 +32,11 @@ async def alive(services: Services, paths: Paths, runs: Iterable[str]) -> set[st
     elsewhere = sorted(wanted - here)
     if not elsewhere:
         return here
-    snapshot = await services.store.get_many([paths.lease(run) for run in elsewhere])
-    return here | {run for run in elsewhere if is_alive(snapshot, paths, run)}
+    for start in range(0, len(elsewhere), MAX_PAGE):
+        part = elsewhere[start : start + MAX_PAGE]
+        snapshot = await services.store.get_many([paths.lease(run) for run in part])
+        here |= {run for run in part if is_alive(snapshot, paths, run)}
+    return here
 
 
 async def release_dead(services: Services, paths: Paths, runs: Iterable[str]) -> bool:

@@ -5,7 +5,7 @@ import time
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from goagents.spec.document import MAX_DEPTH, MAX_VALUES, DocumentError
@@ -181,6 +181,9 @@ class TestJson:
     @given(JSON)
     def test_json_is_yaml_to_us(self, value: Any):
         text = json.dumps(value, ensure_ascii=False)
+        assume(
+            not set("\x85\u2028\u2029") & set(text)
+        )  # line breaks in YAML, folded within quotes; JSON has them as text
         try:
             nodes = read_yaml(text)
         except DocumentError:
