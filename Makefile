@@ -90,7 +90,7 @@ build: $(DEVELOPMENT) ## make dist/*.whl and *.tar.gz, and try the wheel in a cl
 	@rm -rf dist build/try
 	@$(BIN)/python -m build --no-isolation --outdir dist . > /dev/null
 	@$(PYTHON) -m venv build/try
-	@build/try/bin/python -m pip --quiet --disable-pip-version-check install dist/*.whl
+	@build/try/bin/python -m pip --quiet --quiet --disable-pip-version-check install dist/*.whl
 	@cd build/try && bin/python -c 'import goagents, sys; assert "shared" not in goagents.__file__, goagents.__file__' && bin/goagents version
 	@rm -rf build/try
 	@ls dist
