@@ -1,12 +1,14 @@
 """Everything but model calls: 100 agents in 10 clusters, 50 clients at once, with 100 sessions and with 10,000.
 
-The clients never pause, so the latencies are those of a saturated process.
+The clients never pause, so the latencies are those of a saturated process: first with all operations mixed, as users
+send them, then with each of them alone, 50 at once.
 
     python -m tests.benchmarks.local_operations [--json FILE]
 """
 
 import asyncio
 import itertools
+import random
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -83,13 +85,23 @@ def operations(sessions: int) -> dict[str, tuple[Callable[[int], Request], int]]
         "get agent": (lambda n: ("GET", f"/api/v1/agents/cluster-{n % CLUSTERS}.agent-{n % AGENTS}", None), 200),
         "get session": (lambda n: ("GET", f"/api/v1/sessions/s{n % sessions}", None), 200),
         "list messages": (lambda n: ("GET", f"/api/v1/sessions/s{n % sessions}/messages", None), 200),
-        "logs": (lambda n: ("GET", f"/api/v1/clusters/cluster-{n % CLUSTERS}/logs", None), 200),
+        "logs": (lambda n: ("GET", f"/api/v1/clusters/cluster-{n % CLUSTERS}/logs?page_size=10", None), 200),
         "metrics summary": (lambda n: ("GET", "/api/v1/metrics", None), 200),
     }
 
 
+def mixed(server: Server, sessions: int) -> Measure:
+    """All operations that answer 200, shuffled the same way each time."""
+    makers = [make for make, expect in operations(sessions).values() if expect == 200]
+    requests = [make(number) for number in range(REQUESTS // 4) for make in makers]
+    random.Random(0).shuffle(requests)  # noqa: S311 - the same order each time
+    milliseconds = [each for _, each, _ in checked(server, requests, 200)]
+    note = f"p50 {percentile(milliseconds, 0.5):.1f} ms, {len(requests)} requests"
+    return Measure(f"all mixed, {sessions} sessions: p99", percentile(milliseconds, 0.99), "ms", BUDGET, note)
+
+
 def measure_at(server: Server, sessions: int) -> list[Measure]:
-    measures = []
+    measures = [mixed(server, sessions)]
     for name, (make, expect) in operations(sessions).items():
         count = REQUESTS // 5 if name.endswith("cluster") and "get" not in name else REQUESTS
         results = checked(server, [make(number) for number in range(count)], expect)
