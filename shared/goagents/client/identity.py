@@ -28,7 +28,7 @@ class GcloudIdentity(httpx2.Auth):
     """
 
     def __init__(self) -> None:
-        self._token = ""
+        self._token = ""  # nosec B105 - none yet
         self._expires_at = 0.0
 
     def sync_auth_flow(self, request: httpx2.Request) -> Generator[httpx2.Request, httpx2.Response, None]:
