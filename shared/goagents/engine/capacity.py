@@ -38,7 +38,8 @@ class Pool:
 
     def alternatives(self, size: int, *, wide: bool) -> list[int]:
         """Return others to probe in the same read, should another process hold the reserved one."""
-        drawn = random.sample(range(size), min(size, WIDE_PROBE if wide else FIRST_PROBE))  # nosec B311 - a spread, no secret
+        count = min(size, WIDE_PROBE if wide else FIRST_PROBE)
+        drawn = random.sample(range(size), count)  # nosec B311 - spreads load, guards nothing  # nosec B311 - a spread, no secret
         return [number for number in drawn if number not in self._held]
 
     def take(self, number: int) -> bool:
