@@ -16,6 +16,7 @@ from goagents.ids import new_id
 from goagents.messages import MESSAGE, Message, TextPart, Usage
 from goagents.records import Paths, RunRecord
 from goagents.resources import ChatRequest, ChatResponse
+from goagents.spec.cluster import AgentSpec, Fallback
 from goagents.spec.models import resolve_model
 from goagents.telemetry.base import RunFinished, RunStarted, Unexpected
 
@@ -154,17 +155,19 @@ def _timeout(services: Services, admitted: Admitted) -> float:
 async def _prepare(services: Services, paths: Paths, admitted: Admitted) -> Turn:
     """Gather what the loop needs. Raises Invalid for a provider or a variable that this server lacks."""
     agent, cluster, run = admitted.agent, admitted.cluster, admitted.run
-    models = services.config.models
-    candidates = [
-        Candidate(services.providers.get(agent.provider), resolve_model(agent.model, models), agent.model_settings)
-    ]
-    for fallback in agent.fallbacks:
-        provider = services.providers.get(fallback.provider)
-        candidates.append(Candidate(provider, resolve_model(fallback.model, models), fallback.model_settings))
-    toolbox = await open_toolbox(services, paths, cluster, agent)
     resolver = services.resolvers(trusted=cluster.trusted)
+    choices: tuple[AgentSpec | Fallback, ...] = (agent, *agent.fallbacks)
+    candidates = tuple(
+        Candidate(
+            services.providers.get(choice.provider),
+            resolve_model(choice.model, services.config.models),
+            resolver.resolve_all(choice.model_settings),
+        )
+        for choice in choices
+    )
+    toolbox = await open_toolbox(services, paths, cluster, agent)
     return Turn(
-        candidates=tuple(candidates),
+        candidates=candidates,
         caller=Caller(
             toolbox, services.telemetry, services.clock, run.id, run.session, paths.tenant, run.cluster, run.agent
         ),

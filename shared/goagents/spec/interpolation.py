@@ -56,6 +56,16 @@ class Resolver:
         """
         return self._join(parse_text(text))
 
+    def resolve_all(self, value: Any) -> Any:
+        """Return JSON data with its texts resolved as `resolve` does; keys, and schemas in it, stay as they are."""
+        if isinstance(value, str):
+            return self.resolve(value)
+        if isinstance(value, Mapping):
+            return {k: item if k in _SCHEMA_FIELDS else self.resolve_all(item) for k, item in value.items()}
+        if isinstance(value, list | tuple):
+            return [self.resolve_all(item) for item in value]
+        return value
+
     def _join(self, parts: Parts) -> str:
         return "".join(part if isinstance(part, str) else self._value(part) for part in parts)
 

@@ -47,6 +47,8 @@ class HttpToolset:
 
     async def _calls(self, headers: Mapping[str, str]) -> Sequence[Call]:
         spec = self._spec
+        if spec.description:
+            spec = spec.model_copy(update={"description": self._environment.resolve(spec.description)})
         url = self._base_url(spec.url) if spec.url else None
         if spec.openapi:
             source = OpenApiSource(self._environment.resolve(spec.openapi), url, headers)

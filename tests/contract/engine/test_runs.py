@@ -126,6 +126,31 @@ async def test_the_model_gets_the_whole_conversation(store: Store):
     assert [(m.role, m.text) for m in seen[-1].messages] == [("user", "one"), ("assistant", "done"), ("user", "two")]
 
 
+async def test_settings_of_a_model_and_of_its_fallbacks_are_resolved_where_they_are_used(store: Store):
+    seen: list[ModelRequest] = []
+
+    class Spy(Held):
+        async def stream(self, request: ModelRequest) -> AsyncGenerator[ModelEvent, None]:
+            seen.append(request)
+            if len(seen) == 1:
+                raise ProviderRateLimited
+            async for event in super().stream(request):
+                yield event
+
+    spy = Spy()
+    spy.release.set()
+    services = engine(store, spy, environ={"TEAM": "blue", "KEY": "k-1"})
+    fallback = {"provider": "scripted", "model": "other", "model_settings": {"user": "${KEY}"}}
+    settings = {"temperature": 0.5, "metadata": {"team": "${TEAM}", "tags": ["$${TEAM}", "${NONE:-x}"]}}
+    await applied(services, manifest({"model_settings": settings, "fallbacks": [fallback]}))
+    await chat(services)
+    assert seen[0].settings == {"temperature": 0.5, "metadata": {"team": "blue", "tags": ["${TEAM}", "x"]}}
+    assert seen[1].settings == {"user": "k-1"}
+    stored = await clusters.get_cluster(services, ALICE, "default", "support")
+    assert "blue" not in stored.model_dump_json()
+    assert "k-1" not in stored.model_dump_json()
+
+
 async def test_events_tell_the_turn_from_the_first_to_the_last(store: Store):
     services = engine(store, scripted(echo=[{"text": "hello", "chunk_size": 2}]))
     await applied(services)

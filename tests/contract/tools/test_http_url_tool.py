@@ -26,6 +26,15 @@ async def test_the_definition_says_what_the_model_may_do(opener: Opener):
     jsonschema_rs.validator_for(definition.parameters)
 
 
+@pytest.mark.parametrize("form", [{}, {"method": "GET", "parameters": {"type": "object"}}])
+async def test_the_description_is_resolved(opener: Opener, form: dict):
+    opener.lent.variables["SHOP"] = "Acme"
+    tool = await opener.tool(url="http://127.0.0.1:1/", description="${SHOP}'s customers, $${id} each", **form)
+    assert tool.definition.description == "Acme's customers, ${id} each"
+    with pytest.raises(ToolUnavailable, match="GONE"):
+        await opener.tool(url="http://127.0.0.1:1/", description="${GONE}", **form)
+
+
 async def test_more_methods_are_offered_where_listed(opener: Opener):
     tool = await opener.tool(url="http://127.0.0.1:1/", methods=["GET", "POST"])
     properties = tool.definition.parameters["properties"]

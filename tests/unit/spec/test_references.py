@@ -46,6 +46,14 @@ def test_resolving(text: str, value: Any):
     assert resolver({"A": "1", "B": "2", "EMPTY": ""}).resolve(text) == value
 
 
+def test_resolving_all_of_some_data_leaves_keys_numbers_and_schemas_alone():
+    data = {"${A}": ["${A}", 1, None, {"x": "$${A}"}], "parameters": {"pattern": "${A}"}}
+    resolved = {"${A}": ["1", 1, None, {"x": "${A}"}], "parameters": {"pattern": "${A}"}}
+    assert resolver({"A": "1"}).resolve_all(data) == resolved
+    with pytest.raises(ConfigurationError, match="GONE"):
+        resolver().resolve_all({"deep": [["${GONE}"]]})
+
+
 def test_a_value_is_not_resolved_again():
     assert resolver({"A": "${B}", "B": "secret"}).resolve("${A}") == "${B}"
 
