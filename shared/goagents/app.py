@@ -6,6 +6,7 @@ builds it in a parent process, and forks.
 
 import asyncio
 import os
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from importlib import import_module
@@ -82,7 +83,9 @@ class ProviderRegistry:
         return self._made[name]
 
     async def aclose(self) -> None:
-        for provider in self._made.values():
+        """Close those there are; who asks later gets new ones."""
+        while self._made:
+            _, provider = self._made.popitem()
             await provider.aclose()
 
     def _key(self, name: str) -> str | None:
@@ -178,14 +181,21 @@ def _hooks(config: Config, settings: Settings) -> list[Hook]:
 
 async def close_services(services: Services) -> None:
     """Wait for the runs in progress, then close every connection."""
-    if services.tasks:
+    await retire_services(services)
+    await services.store.aclose()
+
+
+async def retire_services(services: Services) -> None:
+    """Wait for the runs in progress, then close providers and tools; who comes later opens them anew."""
+    while services.tasks:
         await asyncio.wait(set(services.tasks))
-    await services.providers.aclose()
-    for cluster in services.specs.values():
-        for box in cluster.toolboxes.values():
+    while services.specs:
+        _, cluster = services.specs.popitem()
+        while cluster.toolboxes:
+            _, box = cluster.toolboxes.popitem()
             for toolset in box.toolsets.values():
                 await toolset.aclose()
-    await services.store.aclose()
+    await services.providers.aclose()
 
 
 class ServicesSource:
@@ -234,26 +244,20 @@ class ServicesSource:
             services.telemetry.emit(Unexpected("configuration", f"not reloaded: {error}", ""))
             return services
         resolvers = ResolverFactory(config, os.environ)
-        renewed = replace(
+        renewed = replace(  # opened tools keep the addresses and variables they were opened with: they go with the old
             services,
+            specs=OrderedDict(),
+            tasks=set(),
             config=config,
             telemetry=Telemetry(_hooks(config, self._settings)),
             providers=ProviderRegistry(config, os.environ),
             toolsets=ToolsetRegistry(config, resolvers),
             resolvers=resolvers,
         )
-        task = asyncio.create_task(self._retire(services))
+        task = asyncio.create_task(retire_services(services))
         self._retiring.add(task)
         task.add_done_callback(self._retiring.discard)
         return renewed
-
-    @staticmethod
-    async def _retire(services: Services) -> None:
-        """Close the old providers once no run uses them."""
-        running = set(services.tasks)
-        if running:
-            await asyncio.wait(running)
-        await services.providers.aclose()
 
 
 def application(name: str, settings: Settings | None = None) -> "ASGIApp":
