@@ -71,6 +71,18 @@ def test_a_cluster_that_leaves_the_files_stays(folder: Path):
         assert reply(server.url).startswith("Hello!")
 
 
+def test_what_is_read_at_the_start_only_is_said_and_clusters_stay_where_they_are_served(folder: Path):
+    with running(cwd=folder) as server:
+        assert server.url
+        edit(folder / "config.yaml", "sqlite:///.goagents/goagents.db", "sqlite:///elsewhere.db")
+        server.await_text(r"store\.url take effect when you start `goagents run` anew")
+        edit(folder / "cluster.yaml", "max_concurrent_agents: 5", "max_concurrent_agents: 3")
+        server.await_text(r"updated \(generation 2\)")
+        with Client(server.url) as client:
+            assert client.get_cluster("hello").max_concurrent_agents == 3
+        assert not (folder / "elsewhere.db").exists()
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_ends_it_and_all_that_it_started(folder: Path, number: signal.Signals):
     with running(cwd=folder) as server:

@@ -6,8 +6,9 @@ import signal
 import socket
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from ipaddress import ip_address
+from operator import attrgetter
 from pathlib import Path
 from typing import Self
 
@@ -21,6 +22,7 @@ from goagents.engine.clusters import apply
 from goagents.errors import ConfigurationError, GoAgentsError, Invalid
 from goagents.resources import ClusterApplied
 from goagents.settings import Settings, store_url
+from goagents.spec.config import Config
 from goagents.spec.load import Loaded, load_files
 
 from .child import Child
@@ -28,6 +30,7 @@ from .main import explained
 from .terminal import fail, note, warn
 
 LOOPBACK = "127.0.0.1"
+_FIXED = ("server.host", "server.port", "server.tls", "server.metrics.port", "store.url")  # read at the start only
 Stamp = tuple[tuple[int, int, int] | None, ...]
 
 
@@ -52,7 +55,15 @@ class Plan:
             wanted = LOOPBACK
         for warning in loaded.warnings:
             warn(str(warning))
-        return cls(tuple(files), settings, loaded, wanted, bindable(wanted, server.port if port is None else port))
+        # Clusters that a reload brings go where the serving process looks, whatever `store:` says by then.
+        settings = replace(settings, store=store_url(loaded.config, settings))
+        return cls(
+            tuple(dict.fromkeys(files)),
+            settings,
+            loaded,
+            wanted,
+            bindable(wanted, server.port if port is None else port),
+        )
 
     @property
     def url(self) -> str:
@@ -60,10 +71,6 @@ class Plan:
         shown = {"0.0.0.0": LOOPBACK, "::": "::1"}.get(self.host, self.host)  # noqa: S104 - compared, not bound
         scheme = "https" if self.loaded.config.server.tls else "http"
         return f"{scheme}://{f'[{shown}]' if ':' in shown else shown}:{self.port}"
-
-    @property
-    def store(self) -> str:
-        return store_url(self.loaded.config, self.settings)
 
     @property
     def certificate(self) -> str | None:
@@ -79,7 +86,7 @@ class Plan:
         environment = {
             **os.environ,
             "GOAGENTS_CONFIG": os.pathsep.join(self.settings.config_paths),
-            "GOAGENTS_STORE": self.store,
+            "GOAGENTS_STORE": self.settings.store or "",
         }
         if metrics.enabled and metrics.port is not None:
             environment["GOAGENTS_METRICS_PORT"] = str(metrics.port)
@@ -183,7 +190,7 @@ class LocalServer:
         plan = self.plan
         for one in applied:
             note(_line(one))
-        note(f"GoAgents {__version__} serves {plan.url} (state in {plan.store})")
+        note(f"GoAgents {__version__} serves {plan.url} (state in {plan.settings.store})")
         agents = [agent.id for one in applied for agent in one.cluster.agents]
         if agents:
             note("Try it:\n\n  " + curl(plan, agents[0]) + "\n")
@@ -234,9 +241,12 @@ class LocalServer:
         before = {(c.namespace, c.name) for c in self.plan.loaded.clusters}
         for namespace, name in sorted(before - {(c.namespace, c.name) for c in loaded.clusters}):
             note(f"cluster {namespace}/{name} is no longer in the files, and stays: delete it by `goagents delete`")
-        old, new = self.plan.loaded.config.server, loaded.config.server
-        if (old.host, old.port, old.tls) != (new.host, new.port, new.tls):
-            warn("server.host, server.port and server.tls take effect when you start `goagents run` anew")
+        if _fixed(self.plan.loaded.config) != _fixed(loaded.config):
+            warn(f"{', '.join(_FIXED)} take effect when you start `goagents run` anew")
+
+
+def _fixed(config: Config) -> tuple[object, ...]:
+    return tuple(attrgetter(path)(config) for path in _FIXED)
 
 
 def _stamp_of(path: Path) -> tuple[int, int, int] | None:
