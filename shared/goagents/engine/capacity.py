@@ -39,7 +39,7 @@ class Pool:
     def alternatives(self, size: int, *, wide: bool) -> list[int]:
         """Return others to probe in the same read, should another process hold the reserved one."""
         count = min(size, WIDE_PROBE if wide else FIRST_PROBE)
-        drawn = random.sample(range(size), count)  # nosec B311 - spreads load, guards nothing  # nosec B311 - a spread, no secret
+        drawn = random.sample(range(size), count)  # nosec B311 - spreads load, guards nothing
         return [number for number in drawn if number not in self._held]
 
     def take(self, number: int) -> bool:
