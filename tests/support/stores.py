@@ -1,5 +1,6 @@
 """Stores that fail on command, around a real one: a process that was cut off, an answer that was lost."""
 
+import asyncio
 from collections.abc import Sequence
 
 from goagents.errors import OutcomeUnknown, StoreUnavailable
@@ -7,12 +8,17 @@ from goagents.store.base import Commit, Page, Query, Snapshot, Store, Write
 
 
 class UnreliableStore:
-    """`unplugged`: nothing gets through. `lose_answers`: so many commits are applied and their answers lost."""
+    """`unplugged`: nothing gets through. `lose_answers`: so many commits are applied and their answers lost.
+
+    `refuse_renewals`: so many commits that only renew a lease do not get through; `renewed` is set when one does.
+    """
 
     def __init__(self, store: Store) -> None:
         self._store = store
         self.unplugged = False
         self.lose_answers = 0
+        self.refuse_renewals = 0
+        self.renewed = asyncio.Event()
 
     def _check(self) -> None:
         if self.unplugged:
@@ -28,7 +34,13 @@ class UnreliableStore:
 
     async def commit(self, writes: Sequence[Write]) -> Commit:
         self._check()
+        renewal = len(writes) == 1 and writes[0].path.endswith("/lease/current")
+        if renewal and self.refuse_renewals:
+            self.refuse_renewals -= 1
+            raise StoreUnavailable("refused by the test")
         done = await self._store.commit(writes)
+        if renewal:
+            self.renewed.set()
         if self.lose_answers:
             self.lose_answers -= 1
             raise OutcomeUnknown("lost by the test")

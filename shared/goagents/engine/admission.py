@@ -31,7 +31,7 @@ from .history import HISTORY_LIMIT, conversation
 from .journal import Journal
 from .names import AgentId
 from .places import Place
-from .recovery import release_dead
+from .recovery import DELETING, Pointer, release_dead
 from .services import Services
 from .specs import LoadedCluster, cached, living, load, load_generation
 
@@ -133,11 +133,11 @@ class Admission:
         """Read, decide, commit. A LoadedCluster: there is a newer generation; decide again on that one."""
         if self._unsure and (found := await self._find_applied()):
             return found
-        slot = self._slot(cluster)
         try:
-            instance = self._instance(cluster, agent)
+            slot, instance = self._reserve(cluster, agent)
         except LimitExceeded:
-            slot.give_back()
+            if replay := await self._find_replay():  # which needs no place
+                return replay
             raise
         try:
             outcome = await self._decide(cluster, agent, slot, instance)
@@ -157,11 +157,12 @@ class Admission:
         record = living(view.snapshot.get(self._cluster_path()), cluster.record.namespace, cluster.record.name)
         if (record.uid, record.generation) != (cluster.record.uid, cluster.record.generation):
             return await load_generation(self._services, self._paths, record)
-        if replay := self._replay(view):
+        if replay := self._replay(view.snapshot):
             return replay
         session = await self._session(view, cluster)
         for place in (slot, instance):
-            if holders := place.choose(view.snapshot):
+            holders = place.choose(view.snapshot)
+            if holders is not None:
                 await self._all_taken(holders, place.full)
         return await self._commit(view, cluster, agent, session, slot, instance)
 
@@ -170,6 +171,15 @@ class Admission:
 
     def _slots(self, cluster: LoadedCluster) -> Pool:
         return self._services.capacity.pool(self._paths.slots(cluster.record.namespace, cluster.record.name))
+
+    def _reserve(self, cluster: LoadedCluster, agent: AgentSpec) -> tuple[Place, Place]:
+        """Return a slot and an instance that nobody in this process holds. Raises LimitExceeded."""
+        slot = self._slot(cluster)
+        try:
+            return slot, self._instance(cluster, agent)
+        except LimitExceeded:
+            slot.give_back()
+            raise
 
     def _slot(self, cluster: LoadedCluster) -> Place:
         record, size = cluster.record, cluster.manifest.spec.resource_policy.max_concurrent_agents
@@ -201,9 +211,14 @@ class Admission:
         snapshot, messages = await asyncio.gather(self._services.store.get_many(keys), self._services.store.query(last))
         return _View(snapshot, messages)
 
-    def _replay(self, view: _View) -> Replay | None:
+    async def _find_replay(self) -> Replay | None:
+        if self._ticket.key is None:
+            return None
+        return self._replay(await self._services.store.get_many([self._paths.idempotency(self._ticket.key)]))
+
+    def _replay(self, snapshot: Snapshot) -> Replay | None:
         ticket = self._ticket
-        document = view.snapshot.get(self._paths.idempotency(ticket.key)) if ticket.key else None
+        document = snapshot.get(self._paths.idempotency(ticket.key)) if ticket.key else None
         if document is None:
             return None
         record = IdempotencyRecord.of(document.data)
@@ -221,8 +236,11 @@ class Admission:
             raise NotFound(f"There is no session {session.id!r}.")
         if session.cluster_uid != cluster.record.uid:
             raise Conflict(f"The session {session.id!r} belongs to the cluster {session.cluster!r}; start another one.")
+        if session.active_run == DELETING:
+            raise Conflict(f"The session {session.id!r} is being deleted; start another one.")
         if session.active_run is not None:
-            if await release_dead(self._services, self._paths, [session.active_run]):
+            pointer = Pointer(document.path, "active_run", session.active_run)
+            if await release_dead(self._services, self._paths, [pointer]):
                 raise StoreConflict("The session was freed of a dead run; read again.")
             raise SessionBusy(
                 f"The session {session.id!r} is busy with the run {session.active_run}; wait for it to end.",
@@ -233,7 +251,7 @@ class Admission:
             raise StoreConflict("The session changed between two reads; read again.")
         return document
 
-    async def _all_taken(self, holders: list[str], full: str) -> None:
+    async def _all_taken(self, holders: list[Pointer], full: str) -> None:
         if await release_dead(self._services, self._paths, holders):
             raise StoreConflict("A dead run was cleared away; read again.")
         raise LimitExceeded(full, retry_after=1)

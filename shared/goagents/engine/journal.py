@@ -86,10 +86,12 @@ class Journal:
         return found.commit_id in tried
 
     async def keep_alive(self) -> None:
-        """Renew the lease until cancelled; end when it is lost (the next commit then says so)."""
+        """Renew the lease until cancelled, whatever the store does; end when it is lost (the next commit says so)."""
         while True:
             await self._clock.sleep(self._lease.ttl / 3)
             try:
                 await self.commit()
-            except (LeaseLost, StoreConflict, OutcomeUnknown, StoreUnavailable):
+            except LeaseLost:
                 return
+            except (StoreConflict, OutcomeUnknown, StoreUnavailable):
+                continue

@@ -7,6 +7,7 @@ from goagents.errors import LimitExceeded
 from goagents.store.base import ABSENT, AtVersion, Document, Precondition, Snapshot
 
 from .capacity import Pool
+from .recovery import Pointer
 
 
 @dataclass(slots=True)
@@ -30,19 +31,19 @@ class Place:
     def path(self) -> str:
         return self.paths[self.number]
 
-    def choose(self, snapshot: Snapshot) -> list[str]:
-        """Settle on a number that is free in the store. Return the runs that hold them all, or [] if one was free."""
-        holders: list[str] = []
+    def choose(self, snapshot: Snapshot) -> list[Pointer] | None:
+        """Settle on a number that is free in the store. None: one was; else the pointers at the runs that hold them."""
+        holders: list[Pointer] = []
         for number, path in self.paths.items():
             holder = _holder(snapshot.get(path))
             if holder is not None:
-                holders.append(holder)
+                holders.append(Pointer(path, "run", holder))
             elif number == self.number or self.pool.take(number):
                 if number != self.number:
                     self.pool.free(self.number, idle=False)
                     self.number = number
-                return []
-        return holders or ["?"]
+                return None
+        return holders
 
     def precondition(self, snapshot: Snapshot) -> Precondition:
         document = snapshot.get(self.path)

@@ -4,6 +4,7 @@ Pointers (`session.active_run`, `slot.run`, `instance.run`) are taken back only 
 """
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from datetime import timedelta
 
 from goagents.errors import OutcomeUnknown, RunInterrupted, StoreConflict
@@ -14,6 +15,16 @@ from goagents.store.base import MAX_PAGE, AtVersion, Document, Merge, Put, Snaps
 from .services import Services
 
 MAX_CHECKED = 100
+DELETING = "deleting"  # stands in `active_run` while a session is deleted: no run can be admitted
+
+
+@dataclass(frozen=True, slots=True)
+class Pointer:
+    """`field` of the document at `path` names `run`."""
+
+    path: str
+    field: str
+    run: str
 
 
 def is_alive(snapshot: Snapshot, paths: Paths, run: str) -> bool:
@@ -39,32 +50,37 @@ async def alive(services: Services, paths: Paths, runs: Iterable[str]) -> set[st
     return here
 
 
-async def release_dead(services: Services, paths: Paths, runs: Iterable[str]) -> bool:
-    """End those of `runs` whose process died, and free what they held. Return whether any was freed."""
-    wanted = list(dict.fromkeys(runs))[:MAX_CHECKED]
-    living = await alive(services, paths, wanted)
+async def release_dead(services: Services, paths: Paths, pointers: Iterable[Pointer]) -> bool:
+    """End the runs pointed at whose process died, and free what they held. Return whether any was freed."""
+    wanted = list({pointer.run: pointer for pointer in pointers}.values())[:MAX_CHECKED]
+    living = await alive(services, paths, [pointer.run for pointer in wanted])
     freed = False
-    for run in wanted:
-        if run not in living:
-            freed = await _abandon(services, paths, run) or freed
+    for pointer in wanted:
+        if pointer.run not in living:
+            freed = await _abandon(services, paths, pointer) or freed
     return freed
 
 
-async def _abandon(services: Services, paths: Paths, run_id: str) -> bool:
-    """Fail one dead run and clear the pointers at it, in one commit. False: someone else was faster."""
-    keys = [paths.run(run_id), paths.lease(run_id)]
+async def _abandon(services: Services, paths: Paths, pointer: Pointer) -> bool:
+    """Fail one dead run and clear the pointers at it, in one commit. False: someone else was faster.
+
+    A pointer may outlive its run, whose record expires: nobody may have come by for longer than that.
+    """
+    keys = [paths.run(pointer.run), paths.lease(pointer.run)]
     snapshot = await services.store.get_many(keys)
     document, lease = (snapshot.get(key) for key in keys)
-    if document is None or is_alive(snapshot, paths, run_id):
+    if is_alive(snapshot, paths, pointer.run):
         return False
-    run = RunRecord.of(document.data)
-    writes = await _clear_pointers(services, paths, run)
-    if run.status not in TERMINAL:
+    run = RunRecord.of(document.data) if document else None
+    writes = await _clear_pointers(services, [pointer, *(_pointers_at(paths, run) if run else ())])
+    if document is not None and run is not None and run.status not in TERMINAL:
         error = RunInterrupted("The process running this died before the run finished.").problem()
         outcome = {"status": "failed", "error": error, "finished_at": snapshot.read_at}
-        writes.append(Merge(paths.run(run_id), outcome, AtVersion(document.version)))
+        writes.append(Merge(document.path, outcome, AtVersion(document.version)))
     if lease is not None:
         writes.append(_fence(lease))
+    if not writes:
+        return False
     try:
         await services.store.commit(writes)
     except (StoreConflict, OutcomeUnknown):
@@ -78,17 +94,23 @@ def _fence(lease: Document) -> Put:
     return Put(lease.path, data, AtVersion(lease.version), server_time=("renewed_at",))
 
 
-async def _clear_pointers(services: Services, paths: Paths, run: RunRecord) -> list[Write]:
-    """Return the writes that clear what still points at `run`."""
-    pointers = {paths.session(run.session): "active_run"}
+def _pointers_at(paths: Paths, run: RunRecord) -> list[Pointer]:
+    pointers = [Pointer(paths.session(run.session), "active_run", run.id)]
     if run.slot is not None:
-        pointers[paths.slot(run.namespace, run.cluster, run.slot)] = "run"
+        pointers.append(Pointer(paths.slot(run.namespace, run.cluster, run.slot), "run", run.id))
     if run.instance is not None:
-        pointers[paths.instance(run.namespace, run.cluster, run.agent, run.instance)] = "run"
-    snapshot = await services.store.get_many(list(pointers))
+        instance = paths.instance(run.namespace, run.cluster, run.agent, run.instance)
+        pointers.append(Pointer(instance, "run", run.id))
+    return pointers
+
+
+async def _clear_pointers(services: Services, pointers: list[Pointer]) -> list[Write]:
+    """Return the writes that clear those of `pointers` that still stand."""
+    standing = {pointer.path: pointer for pointer in pointers}
+    snapshot = await services.store.get_many(list(standing))
     writes: list[Write] = []
-    for path, field in pointers.items():
+    for path, pointer in standing.items():
         document = snapshot.get(path)
-        if document is not None and document.data.get(field) == run.id:
-            writes.append(Merge(path, {field: None}, AtVersion(document.version)))
+        if document is not None and document.data.get(pointer.field) == pointer.run:
+            writes.append(Merge(path, {pointer.field: None}, AtVersion(document.version)))
     return writes

@@ -14,7 +14,7 @@ from goagents.access.principal import Principal
 from goagents.errors import Conflict, GoAgentsError, Invalid, RunError, RunTimedOut, StoreError
 from goagents.ids import new_id
 from goagents.messages import MESSAGE, Message, TextPart, Usage
-from goagents.records import Paths, RunRecord
+from goagents.records import TERMINAL, Paths, RunRecord
 from goagents.resources import ChatRequest, ChatResponse
 from goagents.spec.cluster import AgentSpec, Fallback
 from goagents.spec.models import resolve_model
@@ -25,6 +25,7 @@ from .failures import as_run_error, traceback_of
 from .handle import RunHandle
 from .loop import Candidate, Turn, run_turn
 from .names import AgentId
+from .recovery import Pointer, release_dead
 from .services import Services
 from .settle import settle_writes
 from .steps import Steps
@@ -86,11 +87,11 @@ async def _attach(services: Services, principal: Principal, run_id: str) -> RunH
     live = services.handles.get(run_id)
     if live is not None:
         return live
-    path = Paths(principal.tenant).run(run_id)
-    document = (await services.store.get_many([path])).get(path)
-    if document is None:
-        raise Conflict("The run of this Idempotency-Key is gone; use a fresh key.")
-    run = RunRecord.of(document.data)
+    paths = Paths(principal.tenant)
+    run = await _recorded(services, paths, run_id)
+    if run.status not in TERMINAL:
+        await release_dead(services, paths, [Pointer(paths.session(run.session), "active_run", run.id)])
+        run = await _recorded(services, paths, run_id)
     agent = str(AgentId(run.namespace, run.cluster, run.agent))
     handle = RunHandle(run.id, run.session, agent, run.attempt)
     if run.status == "succeeded" and run.output is not None:
@@ -103,6 +104,14 @@ async def _attach(services: Services, principal: Principal, run_id: str) -> RunH
     else:
         raise Conflict(f"The run {run.id} of this Idempotency-Key is still in progress.", retry_after=1)
     return handle
+
+
+async def _recorded(services: Services, paths: Paths, run_id: str) -> RunRecord:
+    path = paths.run(run_id)
+    document = (await services.store.get_many([path])).get(path)
+    if document is None:
+        raise Conflict("The run of this Idempotency-Key is gone; use a fresh key.")
+    return RunRecord.of(document.data)
 
 
 def _recorded_error(problem: dict[str, object]) -> GoAgentsError:

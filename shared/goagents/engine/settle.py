@@ -39,7 +39,9 @@ def settle_writes(
         Merge(paths.session(run.session), {"head": head, "active_run": None, "updated_at": now}),
         Merge(paths.slot(run.namespace, run.cluster, slot), released),
         Merge(
-            paths.instance(run.namespace, run.cluster, run.agent, instance), released, server_time=("last_active_at",)
+            paths.instance(run.namespace, run.cluster, run.agent, instance),
+            {**released, "agent": run.agent, "number": instance},  # whole, also where the cluster was deleted meanwhile
+            server_time=("last_active_at",),
         ),
         Merge(paths.run(run.id), _outcome(turn, error, now)),
         _count(paths, turn, error, now, (now - run.created_at).total_seconds()),

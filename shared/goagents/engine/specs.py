@@ -2,10 +2,12 @@
 
 import asyncio
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
 
 from goagents.errors import NotFound
 from goagents.records import ClusterRecord, GenerationRecord, Paths
+from goagents.resources import Agent
 from goagents.spec.cluster import AgentCluster, AgentSpec
 from goagents.store.base import Document
 
@@ -16,15 +18,31 @@ if TYPE_CHECKING:
 MAX_CACHED = 512
 
 
+@dataclass(frozen=True, slots=True)
+class Instances:
+    """The instances of a cluster as the store has them (`InstanceRecord` data), by agent.
+
+    Plain data, because a list of clusters reads hundreds: as models they take half of the list's time.
+    """
+
+    by_agent: dict[str, list[dict[str, Any]]]
+    read_at: datetime
+
+
 @dataclass
 class LoadedCluster:
-    """A generation in use. `toolboxes` holds the opened tools of its agents, by agent name."""
+    """A generation in use. `toolboxes` holds the opened tools of its agents, by agent name.
+
+    `summaries` and `instances` (with the monotonic time they were read) save lists their work, see `status`.
+    """
 
     record: ClusterRecord
     manifest: AgentCluster
     trusted: bool
     toolboxes: dict[str, "Toolbox"] = field(default_factory=dict)
     opening: asyncio.Lock = field(default_factory=asyncio.Lock)
+    summaries: dict[tuple[str | int, ...], Agent] = field(default_factory=dict)
+    instances: tuple[float, Instances] | None = None
 
     def agent(self, name: str) -> AgentSpec:
         """Raises NotFound, with the names there are."""

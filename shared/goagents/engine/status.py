@@ -2,7 +2,6 @@
 
 import asyncio
 from collections import defaultdict
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -17,9 +16,11 @@ from goagents.store.base import MAX_PAGE, Query
 from .names import AgentId
 from .recovery import alive
 from .services import Services
-from .specs import LoadedCluster
+from .specs import Instances, LoadedCluster
 
 MAX_INSTANCES_READ = 4 * MAX_PAGE
+MAX_SUMMARIES = 4000
+LIST_AGE = 0.1  # seconds
 
 
 async def view_cluster(services: Services, paths: Paths, cluster: LoadedCluster, *, full: bool = True) -> Cluster:
@@ -45,28 +46,26 @@ async def view_agents(services: Services, paths: Paths, cluster: LoadedCluster, 
     if full:
         found, states = await asyncio.gather(_instances(services, paths, cluster), _toolsets(services, paths, cluster))
     else:
-        found, states = await _instances(services, paths, cluster), {}
+        found, states = await _recent_instances(services, paths, cluster), {}
     pointed = [run for records in found.by_agent.values() for record in records if (run := record.get("run"))]
     living = await alive(services, paths, pointed) if pointed else set()
     return [_view(services, cluster, agent, found, living, states, full=full) for agent in cluster.manifest.spec.agents]
 
 
-@dataclass(frozen=True, slots=True)
-class _Found:
-    """The instances of a cluster as the store has them (`InstanceRecord` data), by agent.
-
-    Plain data, because a list of clusters reads hundreds: as models they take half of the list's time.
-    """
-
-    by_agent: dict[str, list[dict[str, Any]]]
-    read_at: datetime
+async def _recent_instances(services: Services, paths: Paths, cluster: LoadedCluster) -> Instances:
+    """What a list shows may be LIST_AGE old where other processes run the agents; a run of this one ends it at once."""
+    now = services.clock.monotonic()
+    known = cluster.instances
+    if known is None or now - known[0] > LIST_AGE:
+        known = cluster.instances = (now, await _instances(services, paths, cluster))
+    return known[1]
 
 
-async def _instances(services: Services, paths: Paths, cluster: LoadedCluster) -> _Found:
+async def _instances(services: Services, paths: Paths, cluster: LoadedCluster) -> Instances:
     collection = paths.instances(cluster.record.namespace, cluster.record.name)
     by_agent: dict[str, list[dict[str, Any]]] = defaultdict(list)
     page, count = await services.store.query(Query(collection, limit=MAX_PAGE)), 0
-    found = _Found(by_agent, page.read_at)
+    found = Instances(by_agent, page.read_at)
     while True:
         for document in page.documents:
             by_agent[document.data["agent"]].append(document.data)
@@ -87,34 +86,50 @@ def _view(
     services: Services,
     cluster: LoadedCluster,
     agent: AgentSpec,
-    found: _Found,
+    found: Instances,
     living: set[str],
     states: dict[tuple[str, str], ToolsetRecord],
     *,
     full: bool,
 ) -> Agent:
-    record = cluster.record
-    scaling = record.scaling.get(agent.name)
+    scaling = cluster.record.scaling.get(agent.name)
     kept = scaling.kept if scaling else cluster.manifest.min_instances(agent)
     since = found.read_at - timedelta(seconds=cluster.manifest.spec.resource_policy.idle_timeout)
     if scaling:
         since = max(since, scaling.at)
     active, idle = split(found.by_agent.get(agent.name, []), living, since)
-    return Agent(
-        id=str(AgentId(record.namespace, record.name, agent.name)),
-        name=agent.name,
-        namespace=record.namespace,
-        cluster=record.name,
-        description=agent.description,
-        provider=agent.provider,
-        model=resolve_model(agent.model, services.config.models),
-        kept_instances=kept,
-        max_instances=cluster.manifest.max_instances(agent),
-        active_instances=len(active),
-        idle_instances=max(len(idle), kept - len(active)),
-        instances=instances_of(active, idle, kept) if full else [],
-        tools=_tools(services, cluster, agent, states) if full else [],
-    )
+    counts = (kept, len(active), max(len(idle), kept - len(active)))
+    view = _summary(services, cluster, agent, counts)
+    if not full:
+        return view
+    instances, tools = instances_of(active, idle, kept), _tools(services, cluster, agent, states)
+    return view.model_copy(update={"instances": instances, "tools": tools})
+
+
+def _summary(services: Services, cluster: LoadedCluster, agent: AgentSpec, counts: tuple[int, int, int]) -> Agent:
+    """Return what a list shows of an agent. Kept with the generation: most agents are as they were at the last look."""
+    model = resolve_model(agent.model, services.config.models)
+    key = (agent.name, model, *counts)
+    view = cluster.summaries.get(key)
+    if view is None:
+        kept, active, idle = counts
+        record = cluster.record
+        if len(cluster.summaries) >= MAX_SUMMARIES:
+            cluster.summaries.clear()
+        view = cluster.summaries[key] = Agent(
+            id=str(AgentId(record.namespace, record.name, agent.name)),
+            name=agent.name,
+            namespace=record.namespace,
+            cluster=record.name,
+            description=agent.description,
+            provider=agent.provider,
+            model=model,
+            kept_instances=kept,
+            max_instances=cluster.manifest.max_instances(agent),
+            active_instances=active,
+            idle_instances=idle,
+        )
+    return view
 
 
 def split(

@@ -26,7 +26,7 @@ from goagents.messages import Message, TextPart, ToolResultPart, Usage
 from goagents.providers.base import ModelEvent, ModelRequest, ModelResponse, TextDelta
 from goagents.records import Paths, RunRecord
 from goagents.resources import ChatRequest, ChatResponse
-from goagents.store.base import Query, Store
+from goagents.store.base import Delete, Merge, Query, Store
 from goagents.telemetry.base import ModelCallFinished, RunFinished
 from goagents.testing.stores import RecordingStore
 from goagents.testing.tools import StaticToolset, function_tool
@@ -391,6 +391,77 @@ async def test_the_same_key_is_the_same_run(store: Store):
     with pytest.raises(Conflict, match="another request"):
         await chat(services, "something else", "talk", idempotency_key="k1")
     assert (await sessions.get_session(services, ALICE, "talk")).messages == 2
+
+
+async def test_a_key_that_was_used_needs_no_place(store: Store):
+    held = Held()
+    services = engine(store, held)
+    await applied(services, manifest({}, max_concurrent_agents=1))
+    request = ChatRequest(message="hi", session_id="talk")
+
+    async def again(message: ChatRequest = request, key: str = "k1") -> runs.RunHandle:
+        return await runs.start(services, ALICE, "support.helper", message, kind="chat", idempotency_key=key)
+
+    first = await again()
+    await held.entered.wait()
+    assert (await again()).run_id == first.run_id
+    with pytest.raises(Conflict, match="another request"):
+        await again(ChatRequest(message="ho", session_id="talk"))
+    with pytest.raises(LimitExceeded):
+        await again(key="k2")
+    held.release.set()
+    await first.finished()
+    await at_rest(services, "talk")
+
+
+async def test_the_key_of_a_run_whose_process_died_tells_so(store: Store):
+    held, cable = Held(), UnreliableStore(store)
+    dying = engine(cable, held, lease_ttl=0.3)
+    await applied(dying)
+    request = ChatRequest(message="hi", session_id="talk")
+    handle = await runs.start(dying, ALICE, "support.helper", request, kind="chat", idempotency_key="k1")
+    await held.entered.wait()
+    cable.unplugged = True
+    other = engine(store)
+    with pytest.raises(Conflict, match="in progress"):
+        await chat(other, "hi", "talk", idempotency_key="k1")
+    await asyncio.sleep(0.4)
+    assert (await sessions.get_session(other, ALICE, "talk")).active_run is None
+    with pytest.raises(RunInterrupted):
+        await chat(other, "hi", "talk", idempotency_key="k1")
+    await at_rest(other, "talk")
+    held.release.set()
+    await handle.finished()
+
+
+async def test_a_record_that_is_gone_holds_nothing(store: Store):
+    """Records of runs expire; what a dead process held may be asked for only after that."""
+    services = engine(store)
+    await applied(services, manifest({}, max_concurrent_agents=1))
+    run = (await chat(services, "hi", "talk")).run_id
+    held = (PATHS.slot("default", "support", 0), PATHS.instance("default", "support", "helper", 0))
+    await store.commit([Delete(PATHS.run(run)), Delete(PATHS.lease(run))])
+    await store.commit(
+        [Merge(PATHS.session("talk"), {"active_run": run}), *(Merge(path, {"run": run}) for path in held)]
+    )
+    assert (await chat(services, "again", "talk")).message.text == "hello"
+    await at_rest(services, "talk")
+
+
+async def test_a_lease_outlasts_a_store_that_stays_away_for_a_while(store: Store):
+    held, cable = Held(), UnreliableStore(store)
+    services = engine(cable, held, lease_ttl=0.3)
+    await applied(services)
+    request = ChatRequest(message="hi", session_id="talk")
+    cable.refuse_renewals = 6  # all that one renewal tries
+    handle = await runs.start(services, ALICE, "support.helper", request, kind="chat")
+    lease = PATHS.lease(handle.run_id)
+    first = (await store.get_many([lease])).documents[lease].data["renewed_at"]
+    await asyncio.wait_for(cable.renewed.wait(), 20)
+    assert (await store.get_many([lease])).documents[lease].data["renewed_at"] > first
+    held.release.set()
+    await handle.finished()
+    await at_rest(services, "talk")
 
 
 async def test_a_reader_that_leaves_does_not_stop_the_run(store: Store):
