@@ -5,7 +5,7 @@ An async generator of happenings. `chat` drains it, `stream` forwards it. All st
 
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from goagents.clock import Clock
@@ -16,7 +16,7 @@ from goagents.providers.base import ModelEvent, ModelRequest, ModelResponse, Pro
 from goagents.telemetry.base import ModelCallFinished, Telemetry
 
 from .steps import Steps
-from .toolcalls import Caller
+from .toolcalls import Caller, sound
 
 GRACE = 1.0  # seconds the provider gets beyond the run's own deadline, so that it is the run that times out
 PREVIEW = 2000  # characters of a tool's output in its event
@@ -71,6 +71,7 @@ async def run_turn(turn: Turn) -> AsyncGenerator[Happening, None]:
                     yield "reasoning.delta", {"text": event.text}
         if response is None:
             raise ProviderProtocolError("The provider's stream ended without an answer.")
+        response = replace(response, message=sound(response.message))
         turn.usage += response.usage
         turn.add(response.message)
         yield "message.completed", _completed(response)

@@ -4,7 +4,9 @@ A request's end is not its run's: a caller that goes away leaves the run to fini
 """
 
 import asyncio
+import binascii
 import hashlib
+import re
 from contextlib import aclosing
 from typing import Literal
 
@@ -33,6 +35,8 @@ from .toolbox import open_toolbox
 from .toolcalls import Caller
 
 __all__ = ["RunHandle", "start"]
+
+_IMAGE = re.compile(r"image/[a-z0-9][a-z0-9.+-]{0,63}")
 
 
 async def start(
@@ -63,6 +67,7 @@ async def start(
         return await _attach(services, principal, admitted.run_id)
     handle = RunHandle(admitted.run.id, admitted.run.session, str(agent))
     services.handles[handle.run_id] = handle
+    admitted.cluster.instances = None
     task = asyncio.create_task(_execute(services, principal, admitted, handle), name=handle.run_id)
     services.tasks.add(task)
     task.add_done_callback(services.tasks.discard)
@@ -77,9 +82,23 @@ def _user_message(request: ChatRequest) -> Message:
             raise Invalid(f"message.{i}: an image takes either `data` with `media_type`, or `url`.")
         if part.type == "image" and part.data is not None and part.media_type is None:
             raise Invalid(f"message.{i}.media_type: say what the data is, for example image/png.")
+        if part.type == "image" and part.data is not None:
+            _check_image(f"message.{i}", part.media_type or "", part.data)
         if part.type == "image" and part.url is not None and not part.url.startswith(("https://", "http://")):
             raise Invalid(f"message.{i}.url: only http and https URLs are taken.")
     return Message("user", tuple(request.message))
+
+
+def _check_image(place: str, media_type: str, data: str) -> None:
+    """Refuse what every provider refuses: once in a session, it would fail each later turn too."""
+    if not _IMAGE.fullmatch(media_type):
+        raise Invalid(f"{place}.media_type: is no image's type, such as image/png or image/jpeg.")
+    try:
+        known = bool(binascii.a2b_base64(data, strict_mode=True))
+    except ValueError:
+        known = False
+    if not known:
+        raise Invalid(f"{place}.data: is not base64 of an image.")
 
 
 async def _attach(services: Services, principal: Principal, run_id: str) -> RunHandle:
@@ -148,6 +167,7 @@ async def _execute(services: Services, principal: Principal, admitted: Admitted,
         keep_alive.cancel()
     error = await _settle(services, paths, admitted, turn, error)
     free_places(services, paths, run)
+    admitted.cluster.instances = None
     _tell(services, principal, admitted, turn, error)
     services.handles.pop(run.id, None)
     if error is not None or turn is None or turn.final is None:

@@ -19,6 +19,7 @@ from .services import Services
 from .specs import LoadedCluster
 
 OPEN_TIMEOUT = 20.0
+MAX_MESSAGE = 500  # characters of one error of a schema
 RETRY_AFTER = 30.0  # seconds until a toolset that failed is tried again
 
 
@@ -34,7 +35,8 @@ class OpenTool:
         errors = []
         for error in self.validator.iter_errors(arguments):
             place = ".".join(str(step) for step in error.instance_path)
-            errors.append(f"{place}: {error.message}" if place else error.message)
+            message = error.message[:MAX_MESSAGE]  # which repeats the value
+            errors.append(f"{place}: {message}" if place else message)
             if len(errors) == 5:
                 break
         return "; ".join(errors) or None

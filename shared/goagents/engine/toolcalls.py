@@ -3,11 +3,13 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncGenerator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+from pydantic_core import to_json
 
 from goagents.clock import Clock
 from goagents.errors import GoAgentsError
-from goagents.messages import Content, TextPart, ToolCallPart, ToolResultPart
+from goagents.messages import Content, Message, TextPart, ToolCallPart, ToolResultPart
 from goagents.telemetry.base import Telemetry, ToolCallFinished, Unexpected
 from goagents.tools.base import Tool, ToolContext, ToolResult, text_result
 
@@ -15,6 +17,7 @@ from .failures import traceback_of
 from .toolbox import Toolbox
 
 MAX_PARALLEL = 16
+MAX_PROBLEM = 500  # characters of what is wrong with one value
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +84,7 @@ class Caller:
         except TimeoutError:
             return "timeout", _error(f"The tool gave no answer within {definition.timeout:g} s.")
         except GoAgentsError as error:
-            return "error", _error(str(error))
+            return "error", bounded(_error(str(error)), definition.max_output)
         except Exception as error:  # noqa: BLE001 - a tool is foreign code: its defect must not end the run
             self.telemetry.emit(Unexpected(f"tool {call.name}", repr(error), traceback_of(error)))
             return "error", _error("The tool failed unexpectedly.")
@@ -92,16 +95,37 @@ class Caller:
         return ToolContext(self.run_id, self.session_id, self.tenant, self.agent, call.id, key)
 
 
+def sound(message: Message) -> Message:
+    """Return `message` with those tool calls marked as malformed whose arguments are no JSON that others read.
+
+    The providers' parsers take what nobody else does: thousands of levels, half a surrogate pair.
+    """
+    parts = tuple(_sound(part) if isinstance(part, ToolCallPart) else part for part in message.parts)
+    return message if parts == message.parts else replace(message, parts=parts)
+
+
+def _sound(call: ToolCallPart) -> ToolCallPart:
+    try:
+        to_json(call.arguments)
+    except ValueError as error:
+        return replace(call, arguments={}, malformed=f"({str(error)[:MAX_PROBLEM]})")
+    return call
+
+
 def bounded(result: ToolResult, limit: int) -> ToolResult:
-    """Cut text to `limit` bytes of UTF-8 in all, saying so; an image that does not fit becomes a note."""
+    """Cut text to `limit` bytes of UTF-8 in all, saying so; an image that does not fit becomes a note.
+
+    Half a surrogate pair, which is no UTF-8, becomes a question mark.
+    """
     left = limit
     content: list[Content] = []
     for part in result.content:
-        size = len(part.text.encode()) if isinstance(part, TextPart) else len(part.data or "")
+        text = part.text.encode(errors="replace") if isinstance(part, TextPart) else b""
+        size = len(text) if isinstance(part, TextPart) else len(part.data or "")
         if size <= left:
-            content.append(part)
+            content.append(TextPart(text.decode()) if isinstance(part, TextPart) else part)
         elif isinstance(part, TextPart):
-            kept = part.text.encode()[:left].decode(errors="ignore")
+            kept = text[:left].decode(errors="ignore")
             content.append(TextPart(f"{kept}\n[cut: the first {left} of {size} bytes are shown]"))
         else:
             content.append(TextPart(f"[an image of {size} bytes was left out: over the limit of {limit} bytes]"))

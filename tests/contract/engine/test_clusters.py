@@ -7,6 +7,7 @@ from tests.support.engine import ALICE, applied, engine, manifest, scripted
 
 from goagents.engine import agents, clusters, logs, runs, sessions, summary
 from goagents.engine.services import Services
+from goagents.engine.status import LIST_AGE
 from goagents.errors import Conflict, Invalid, NotFound
 from goagents.records import Paths
 from goagents.resources import ChatRequest
@@ -96,6 +97,18 @@ async def test_a_cluster_is_deleted_with_all_that_is_its_own(store: Store):
     assert [c.name for c in listed.items] == ["other"]
     await applied(services)
     assert await ask(services, "talk-0") == "hello"
+
+
+async def test_a_list_shows_this_processs_runs_at_once_and_others_after_a_moment(store: Store):
+    one, other = engine(store), engine(store)
+    await applied(one)
+    for services in (one, other):
+        listed = await clusters.list_clusters(services, ALICE, "default", 10, None)
+        assert listed.items[0].agents[0].idle_instances == 0
+    await ask(one)
+    assert (await clusters.list_clusters(one, ALICE, "default", 10, None)).items[0].agents[0].idle_instances == 1
+    await asyncio.sleep(LIST_AGE)
+    assert (await clusters.list_clusters(other, ALICE, "default", 10, None)).items[0].agents[0].idle_instances == 1
 
 
 async def test_lists_come_in_pages(store: Store):
