@@ -208,6 +208,23 @@ def test_everything_may_stand_in_one_file_and_be_served_over_tls(folder: Path):
         assert "SSL_CERT_FILE" in untrusted.stderr
 
 
+def test_a_certificate_of_a_private_authority_is_served(folder: Path):
+    def openssl(*arguments: str) -> None:
+        subprocess.run(["openssl", *arguments], cwd=folder, check=True, capture_output=True)
+
+    authority = ["-addext", "basicConstraints=critical,CA:TRUE", "-addext", "keyUsage=critical,keyCertSign"]
+    new = ["req", "-newkey", "rsa:2048", "-nodes"]
+    openssl(*new, "-x509", "-days", "2", "-subj", "/CN=ours", "-keyout", "ca.key", "-out", "ca.pem", *authority)
+    openssl(*new, "-subj", "/CN=localhost", "-keyout", "key.pem", "-out", "request.pem")
+    (folder / "names").write_text("subjectAltName=IP:127.0.0.1\nbasicConstraints=CA:FALSE\n")
+    issuer = ["-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-days", "2", "-extfile", "names"]
+    openssl("x509", "-req", "-in", "request.pem", "-out", "cert.pem", *issuer)
+    edit(folder / "config.yaml", "server:\n", "server:\n  tls: {cert: cert.pem, key: key.pem}\n")
+    with running(cwd=folder) as server:
+        told = {"GOAGENTS_SERVER": server.url, "SSL_CERT_FILE": str(folder / "ca.pem")}
+        assert goagents("status", cwd=folder, env=told).returncode == 0
+
+
 def test_metrics_have_their_own_port_too(folder: Path):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

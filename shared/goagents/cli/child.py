@@ -53,14 +53,15 @@ class Child:
         trust = ssl.create_default_context(cafile=certificate) if certificate else False
         if isinstance(trust, ssl.SSLContext):
             trust.check_hostname = False  # it is asked for by its address; the certificate is the file's own
+            trust.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN  # and trusted for itself, whoever issued it
         until = time.monotonic() + START_TIMEOUT
         found = "it does not listen"
         async with httpx2.AsyncClient(verify=trust, trust_env=False, timeout=5.0) as client:
             while self._process.returncode is None and time.monotonic() < until:
                 try:
                     response = await client.get(f"{url}/ready")
-                except httpx2.TransportError:
-                    pass  # not listening yet
+                except httpx2.TransportError as error:
+                    found = f"it does not answer ({error})"
                 else:
                     if response.is_success:
                         return
