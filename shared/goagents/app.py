@@ -19,6 +19,7 @@ from goagents.errors import ConfigurationError, Invalid, ToolUnavailable
 from goagents.providers.base import Provider
 from goagents.secrets.environment import EnvironmentSecrets
 from goagents.settings import Settings, store_url
+from goagents.spec.check import KEY_VARIABLES
 from goagents.spec.config import Config, ProviderConfig
 from goagents.spec.interpolation import Resolver
 from goagents.spec.load import load_files
@@ -44,11 +45,6 @@ PROVIDERS: Mapping[str, str] = {
     "openai": "goagents.providers.openai:OpenAIProvider",
     "gemini": "goagents.providers.gemini:GeminiProvider",
     "scripted": "goagents.providers.scripted:ScriptedProvider",
-}
-KEY_VARIABLES: Mapping[str, str] = {
-    "anthropic": "ANTHROPIC_API_KEY",
-    "openai": "OPENAI_API_KEY",
-    "gemini": "GOOGLE_API_KEY",
 }
 TOOLSETS: Mapping[str, str] = {"http": "goagents.tools.http:build"}
 RELOAD_INTERVAL = 1.0  # seconds between looks at the configuration's files
