@@ -22,7 +22,7 @@ from goagents.errors import (
     RunTimedOut,
     SessionBusy,
 )
-from goagents.messages import Message, TextPart, ToolResultPart, Usage
+from goagents.messages import Message, TextPart, ToolCallPart, ToolResultPart, Usage
 from goagents.providers.base import ModelEvent, ModelRequest, ModelResponse, TextDelta
 from goagents.records import Paths, RunRecord
 from goagents.resources import ChatRequest, ChatResponse
@@ -227,6 +227,31 @@ async def test_tools_run_at_once_and_their_failures_go_back_to_the_model(store: 
     await at_rest(services, answer.session_id)
     steps = await store.query(Query(PATHS.steps(answer.run_id)))
     assert [d.data["kind"] for d in steps.documents] == ["model", "tools"]
+
+
+async def test_half_characters_and_bottomless_arguments_do_not_end_a_run(store: Store):
+    async def odd(arguments: Mapping[str, Any]) -> str:
+        return "half a \ud800 pair"
+
+    deep: dict[str, Any] = {}
+    for _ in range(400):
+        deep = {"a": deep}
+
+    class Odd(Held):
+        async def stream(self, request: ModelRequest) -> AsyncGenerator[ModelEvent, None]:
+            calls = () if request.messages[-1].role == "tool" else (deep, {"q": "\udfff"}, {})
+            parts = [ToolCallPart(f"c{i}", "odd", arguments) for i, arguments in enumerate(calls)]
+            answer = Message("assistant", tuple(parts) or (TextPart("done"),))
+            yield ModelResponse(answer, "tool_use" if parts else "end_turn", Usage(1, 1), request.model)
+
+    toolset = StaticToolset([function_tool("odd", odd)])
+    services = engine(store, Odd(), toolsets={"odd": toolset})
+    await applied(services, manifest({"tools": [{"type": "http", "name": "odd", "url": "https://example.com"}]}))
+    assert (await chat(services, "hi", "talk")).message.text == "done"
+    results = [part for part in (await conversation(services, "talk"))[2].parts if isinstance(part, ToolResultPart)]
+    assert [part.is_error for part in results] == [True, True, False]
+    assert results[2].content == (TextPart("half a ? pair"),)
+    await at_rest(services, "talk")
 
 
 async def test_a_tool_that_cannot_be_opened_costs_its_own_tools_only(store: Store):

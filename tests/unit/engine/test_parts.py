@@ -10,7 +10,7 @@ from goagents.engine.clusters import differences
 from goagents.engine.history import conversation
 from goagents.engine.names import AgentId
 from goagents.engine.status import instances_of, split
-from goagents.engine.toolcalls import bounded
+from goagents.engine.toolcalls import bounded, sound
 from goagents.errors import NotFound
 from goagents.messages import MESSAGE, ImagePart, Message, TextPart, ToolCallPart, ToolResultPart, user_message
 from goagents.records import InstanceRecord, MessageRecord
@@ -106,6 +106,21 @@ def test_output_is_cut_at_its_bound_and_says_so():
     cut = bounded(text_result("é" * 100), 21)
     assert cut.content == (TextPart("é" * 10 + "\n[cut: the first 21 of 200 bytes are shown]"),)
     assert bounded(text_result("short"), 100) == text_result("short")
+    assert bounded(text_result("a\ud800b"), 100) == text_result("a?b")
     image = bounded(ToolResult((ImagePart("image/png", "A" * 50),), is_error=True), 10)
     assert image.is_error
     assert image.content == (TextPart("[an image of 50 bytes was left out: over the limit of 10 bytes]"),)
+
+
+def test_arguments_that_nobody_else_can_read_are_malformed():
+    deep: dict[str, Any] = {}
+    for _ in range(3000):
+        deep = {"a": deep}
+    fine = ToolCallPart("c1", "find", {"q": "é", "n": [1, {"x": None}]})
+    message = sound(
+        Message("assistant", (fine, *(ToolCallPart("c2", "find", a) for a in (deep, {"\udc00": "\ud800"}))))
+    )
+    assert message.parts[0] is fine
+    assert [(call.arguments, bool(call.malformed)) for call in message.tool_calls[1:]] == [({}, True), ({}, True)]
+    assert len(MESSAGE.dump_json(message)) < 2000
+    assert sound(user_message("hi")) == user_message("hi")
