@@ -1,5 +1,6 @@
 """Request bodies: read within a bound, decoded, validated."""
 
+import asyncio
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -10,6 +11,7 @@ from goagents.errors import BadRequest, Invalid, PayloadTooLarge, UnsupportedMed
 from goagents.spec.types import format_size
 
 from .calls import session_of
+from .errors import RequestTimedOut
 from .validation import field_errors
 
 M = TypeVar("M", bound=BaseModel)
@@ -19,12 +21,24 @@ YAML = frozenset({"application/yaml", "application/x-yaml", "text/yaml", "text/x
 
 
 async def read(request: Request) -> bytes:
-    """Return the body. Raises PayloadTooLarge as soon as it is longer than `server.max_body`, however it is sent."""
-    services, _ = session_of(request)
-    limit = services.config.server.max_body
+    """Return the body.
+
+    Raises PayloadTooLarge as soon as it is longer than `server.max_body`, however it is sent, and RequestTimedOut if it
+    takes longer than `server.timeout`.
+    """
+    server = session_of(request)[0].config.server
+    limit = server.max_body
     announced = request.headers.get("content-length", "")
     if announced.isascii() and announced.isdigit() and (len(announced) > 18 or int(announced) > limit):
         raise _too_large(limit)
+    try:
+        async with asyncio.timeout(server.timeout):
+            return await _received(request, limit)
+    except TimeoutError:
+        raise RequestTimedOut(f"The body did not arrive within {server.timeout:g} s (`server.timeout`).") from None
+
+
+async def _received(request: Request, limit: int) -> bytes:
     chunks: list[bytes] = []
     size = 0
     while True:

@@ -9,7 +9,7 @@ from typing import Any
 from starlette.requests import ClientDisconnect
 from starlette.types import Send
 
-from goagents.errors import BadRequest, GoAgentsError, MethodNotAllowed, PayloadTooLarge, Unauthenticated
+from goagents.errors import BadRequest, GoAgentsError, MethodNotAllowed, PayloadTooLarge, RequestError, Unauthenticated
 from goagents.telemetry.base import Unexpected
 
 from .calls import Call
@@ -26,6 +26,13 @@ class NotServing(GoAgentsError):
 
     status = 503
     code = "not_serving"
+
+
+class RequestTimedOut(RequestError):
+    """The request did not arrive in time."""
+
+    status = 408
+    code = "request_timed_out"
 
 
 class NotAllowedHere(MethodNotAllowed):
@@ -90,6 +97,6 @@ def _headers(error: GoAgentsError) -> list[tuple[bytes, bytes]]:
         headers.append((b"www-authenticate", b'Bearer realm="goagents"'))
     if isinstance(error, NotAllowedHere):
         headers.append((b"allow", error.allowed.encode()))
-    if isinstance(error, PayloadTooLarge):
+    if isinstance(error, PayloadTooLarge | RequestTimedOut):
         headers.append((b"connection", b"close"))  # the rest of the body is not read
     return headers

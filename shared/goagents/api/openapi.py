@@ -40,6 +40,7 @@ _STATUSES = {
     401: "A credential is needed, or it is not known.",
     403: "The credential does not allow this; without authentication: the request is not of this machine.",
     404: "There is no such resource.",
+    408: "The body did not arrive within `server.timeout`.",
     409: "The state does not allow this: it exists, a run is in progress, or another key's payload.",
     413: "The body is larger than `server.max_body`.",
     415: "The body is of another type.",

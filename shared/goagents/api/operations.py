@@ -13,7 +13,7 @@ _NAME = {"type": "string", "pattern": f"^{LABEL}$"}
 _EVENTS: Mapping[str, Any] = {"text/event-stream": "ServerSentEvent"}
 _CALL = (401, 403, 500, 503)
 _READ = (*_CALL, 404, 422)
-_WRITE = (*_READ, 400, 409, 413, 415)
+_WRITE = (*_READ, 400, 408, 409, 413, 415)
 _RUN = (*_WRITE, 429, 502, 504)
 
 
@@ -130,7 +130,7 @@ OPERATIONS: tuple[Operation, ...] = (
             _json("ClusterApplied", "What would happen (`dry_run`)."),
             _json("ClusterApplied", "It is created.", 201),
         ),
-        (*_CALL, 400, 409, 413, 415, 422), ("dry_run",), "AgentCluster", _MANIFEST,
+        (*_CALL, 400, 408, 409, 413, 415, 422), ("dry_run",), "AgentCluster", _MANIFEST,
         description="The manifest names the namespace. One that exists: 409; PUT replaces it.",
     ),
     Operation(

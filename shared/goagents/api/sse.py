@@ -16,6 +16,7 @@ from .shutdown import Shutdown
 
 KEEP_ALIVE = 15.0  # seconds of silence until a comment is sent
 STALLED = 60.0  # seconds a client may leave what was sent unread
+_BURST = 64  # events sent in a row, where they wait, until others get their turn and a client that left is noticed
 _COMMENT = b": keep-alive\n\n"
 _HEADERS = [
     (b"content-type", b"text/event-stream; charset=utf-8"),
@@ -81,8 +82,12 @@ class EventStream(Generic[T]):
     async def _pump(self, connection: "_Connection", scope: Scope) -> None:
         async with aclosing(self._items) as items:
             try:
+                count = 0
                 async for item in items:
                     await connection.write(self._encoded(item))
+                    count += 1
+                    if count % _BURST == 0:
+                        await asyncio.sleep(0)
             except OSError:
                 raise
             except Exception as error:

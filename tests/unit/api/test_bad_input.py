@@ -1,5 +1,6 @@
 """Whatever comes in, what goes out is a problem with its status."""
 
+import asyncio
 import gzip
 from collections.abc import AsyncIterator
 from typing import Any
@@ -98,6 +99,35 @@ async def test_a_body_is_bounded_however_it_is_sent(api: Api):
         assert "server.max_body" in body["detail"]
     whole = b'{"message":"hi"}'.ljust(1024)
     assert (await api.call("POST", CHAT, content=whole, headers=JSON)).status_code == 200
+
+
+async def test_a_body_that_does_not_arrive_is_not_waited_for(api: Api):
+    async def dribble() -> AsyncIterator[bytes]:
+        for _ in range(200):
+            yield b" "
+            await asyncio.sleep(0.05)
+
+    api.configure(server={"timeout": "200ms"})
+    answer = await api.call("POST", CHAT, content=dribble(), headers=JSON)
+    assert "server.timeout" in problem(answer, 408, "request_timed_out")["detail"]
+    assert answer.headers["connection"] == "close"
+
+
+IMAGE = {"type": "image", "media_type": "image/png", "data": "aGk="}
+
+
+@pytest.mark.parametrize(
+    ("wrong", "place"),
+    [
+        ({"data": "!!!"}, "data"), ({"data": "aGk"}, "data"), ({"data": ""}, "data"), ({"data": "aG\nk="}, "data"),
+        ({"media_type": "text/html"}, "media_type"), ({"media_type": "image/png\r\nx: y"}, "media_type"),
+    ],
+)  # fmt: skip
+async def test_an_image_that_no_provider_takes_never_enters_a_session(api: Api, wrong: dict[str, str], place: str):
+    body = {"message": [IMAGE | wrong], "session_id": "pictures"}
+    assert f"message.0.{place}" in problem(await api.say("echo", body), 422, "invalid")["detail"]
+    problem(await api.call("GET", "/api/v1/sessions/pictures"), 404, "not_found")
+    assert (await api.say("echo", {"message": [IMAGE]})).status_code == 200
 
 
 async def test_a_length_that_lies_is_of_no_use(api: Api):

@@ -160,6 +160,20 @@ async def test_a_later_fault_is_an_event(client: Client, fault: Exception, code:
     assert client.ended
 
 
+async def test_a_backlog_does_not_keep_others_from_their_turn(client: Client):
+    """A server that has lost its client takes all that is sent, and never makes anybody wait."""
+    taken = 0
+
+    async def items() -> AsyncIterator[int]:
+        nonlocal taken
+        for taken in range(10_000):
+            yield taken
+
+    client.leave.set()
+    await client.follow(items())
+    assert taken < 1000
+
+
 @pytest.mark.parametrize("how", ["leaves", "vanishes", "stalls"])
 async def test_the_answer_waits_for_the_work_whatever_the_client_does(client: Client, how: str):
     done = asyncio.Event()
