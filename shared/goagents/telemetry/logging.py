@@ -5,6 +5,7 @@ What is logged never holds a secret, nor what was said: sizes, names, times and 
 
 import json
 import logging
+import re
 import sys
 from datetime import UTC, datetime
 from typing import Any, Literal
@@ -34,6 +35,9 @@ _REPORTED = "type.googleapis.com/google.devtools.clouderrorreporting.v1beta1.Rep
 # Asked every few seconds by platforms and Prometheus: a line each would drown the rest.
 _PROBES = frozenset({"/health", "/ready", "/metrics"})
 _COLOURS = {"DEBUG": "\x1b[2m", "WARNING": "\x1b[33m", "ERROR": "\x1b[31m", "CRITICAL": "\x1b[31m"}
+
+# A caller's path could else make lines of its own, or move the cursor of the terminal that shows it.
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
 
 _log = logging.getLogger(_NAME)
 
@@ -75,7 +79,7 @@ class PrettyFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         time = datetime.fromtimestamp(record.created).astimezone().strftime("%H:%M:%S")
-        message = record.getMessage()[:MAX_MESSAGE].replace("\r", "\\r").replace("\n", "\\n")
+        message = _CONTROL.sub(_escaped, record.getMessage()[:MAX_MESSAGE])
         line = f"{time} {record.levelname:<7} {message}"
         if self._colours and (colour := _COLOURS.get(record.levelname)):
             line = f"{colour}{line}\x1b[0m"
@@ -83,6 +87,10 @@ class PrettyFormatter(logging.Formatter):
         if record.exc_info:
             trace = self.formatException(record.exc_info)
         return f"{line}\n{trace}" if trace else line
+
+
+def _escaped(found: re.Match[str]) -> str:
+    return found[0].encode("unicode_escape").decode()
 
 
 class _Handler(logging.StreamHandler[Any]):

@@ -125,8 +125,10 @@ def test_an_unexpected_error_is_reported_with_its_traceback_in_a_field(capsys: p
 def test_what_a_caller_sends_cannot_make_a_line_of_its_own(capsys: pytest.CaptureFixture[str]):
     for style in ("json", "pretty"):
         configure("info", style)  # type: ignore[arg-type] # one of the formats
-        LoggingHook()(RequestFinished("GET", "unmatched", '/x\n{"severity": "ALERT"}', 404, 0.1, "r"))
-        assert len(capsys.readouterr().err.splitlines()) == 1
+        LoggingHook()(RequestFinished("GET", "unmatched", '/x\n{"severity": "ALERT"}\x1b[2J\x9b2J', 404, 0.1, "r"))
+        shown = capsys.readouterr().err
+        assert len(shown.splitlines()) == 1
+        assert shown.removesuffix("\n").isprintable()
 
 
 def test_exceptions_of_other_loggers_keep_their_traceback(capsys: pytest.CaptureFixture[str]):
