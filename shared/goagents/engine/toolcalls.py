@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import json
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass, replace
 
@@ -98,7 +99,7 @@ class Caller:
 def sound(message: Message) -> Message:
     """Return `message` with those tool calls marked as malformed whose arguments are no JSON that others read.
 
-    The providers' parsers take what nobody else does: thousands of levels, half a surrogate pair.
+    The providers' parsers take what nobody else does: thousands of levels, half a surrogate pair, NaN.
     """
     parts = tuple(_sound(part) if isinstance(part, ToolCallPart) else part for part in message.parts)
     return message if parts == message.parts else replace(message, parts=parts)
@@ -107,6 +108,7 @@ def sound(message: Message) -> Message:
 def _sound(call: ToolCallPart) -> ToolCallPart:
     try:
         to_json(call.arguments)
+        json.dumps(call.arguments, allow_nan=False)
     except ValueError as error:
         return replace(call, arguments={}, malformed=f"({str(error)[:MAX_PROBLEM]})")
     return call
