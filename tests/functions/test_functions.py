@@ -19,6 +19,7 @@ providers:
     models:
       brief: [{{text: "Hello."}}]
       slow: [{{text: "In the end.", delay: 1500ms}}]
+      endless: [{{text: "Never.", delay: 1h}}]
 """
 MANIFEST = {
     "apiVersion": "goagents.dev/v1",
@@ -28,6 +29,7 @@ MANIFEST = {
         "agents": [
             {"name": "talker", "provider": "scripted", "model": "brief"},
             {"name": "slow", "provider": "scripted", "model": "slow"},
+            {"name": "endless", "provider": "scripted", "model": "endless"},
             {"name": "real", "provider": "openai", "model": "bench-1-1"},
         ]
     },
@@ -140,6 +142,26 @@ async def test_an_open_request_finishes_when_the_process_is_asked_to_end(deploym
         assert answer.status_code == 200
         assert "In the end." in answer.text
         assert await asyncio.to_thread(server.process.wait, 15) == 0
+
+
+async def test_a_run_that_outlasts_the_process_is_told_and_settled(deployment: Deployment):
+    with function("gateway", deployment.environment) as server:
+        ask(server, "GET", "/ready")
+        async with httpx2.AsyncClient(timeout=20, trust_env=False) as http:
+            url = f"{server.url}/api/v1/agents/demo.endless"
+            body = {"message": "hi", "session_id": "cut-short"}
+            streamed = asyncio.create_task(http.post(f"{url}/stream", json=body))
+            asked = asyncio.create_task(http.post(f"{url}/chat", json={"message": "hi"}))
+            await asyncio.sleep(0.7)
+            server.process.terminate()
+            assert '"code":"run_interrupted"' in (await streamed).text
+            answer = await asked
+            assert (answer.status_code, answer.json()["code"]) == (503, "run_interrupted")
+        assert await asyncio.to_thread(server.process.wait, 15) == 0
+    with function("gateway", deployment.environment) as server:
+        assert ask(server, "GET", "/api/v1/metrics").json()["active_runs"] == 0
+        body = {"message": "again", "session_id": "cut-short"}
+        assert ask(server, "POST", "/api/v1/agents/demo.talker/chat", body).status_code == 200
 
 
 async def test_following_logs_ends_when_the_process_is_asked_to_end(deployment: Deployment):

@@ -243,7 +243,7 @@ def test_data_is_one_line_of_valid_json(value: Any, text: str):
     assert encode("e", value, "1-1").count(b"\n") == 4
 
 
-def test_signals_are_noted_and_passed_on(monkeypatch: pytest.MonkeyPatch):
+async def test_signals_are_noted_and_passed_on(monkeypatch: pytest.MonkeyPatch):
     import signal  # noqa: PLC0415 - this test alone handles signals
 
     got: list[int] = []
@@ -255,6 +255,12 @@ def test_signals_are_noted_and_passed_on(monkeypatch: pytest.MonkeyPatch):
     Shutdown.of_process.cache_clear()  # type: ignore[attr-defined] # a cached class method
     shutdown = Shutdown.of_process()
     assert not shutdown.begun
+    late = asyncio.create_task(asyncio.sleep(60))
+    shutdown.interrupt_late({late})
+    monkeypatch.setattr("goagents.api.shutdown.GRACE", 0.05)
     handlers[signal.SIGTERM](signal.SIGTERM, None)
     assert (shutdown.begun, got) == (True, [signal.SIGTERM])
+    assert not late.done()
+    with pytest.raises(asyncio.CancelledError):
+        await asyncio.wait_for(late, 5)
     Shutdown.of_process.cache_clear()  # type: ignore[attr-defined]
