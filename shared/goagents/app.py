@@ -72,10 +72,13 @@ class ProviderRegistry:
             variable = self._config.unset_reference(f"providers.{name}.api_key") or KEY_VARIABLES[name]
             raise Invalid(f"The provider {name!r} has no API key: set {variable}, or providers.{name}.api_key.")
 
-    def get(self, name: str) -> Provider:
+    async def get(self, name: str) -> Provider:
         if name not in self._made:
             self.check(name)
-            self._made[name] = load_by_name(PROVIDERS[name])(**self._arguments(name))
+            # An SDK takes up to a second to import; other requests go on meanwhile.
+            adapter = await asyncio.to_thread(load_by_name, PROVIDERS[name])
+            if name not in self._made:
+                self._made[name] = adapter(**self._arguments(name))
         return self._made[name]
 
     async def aclose(self) -> None:
@@ -187,10 +190,9 @@ async def retire_services(services: Services) -> None:
         await asyncio.wait(set(services.tasks))
     while services.specs:
         _, cluster = services.specs.popitem()
-        while cluster.toolboxes:
-            _, box = cluster.toolboxes.popitem()
-            for toolset in box.toolsets.values():
-                await toolset.aclose()
+        await cluster.close()
+    while services.closing:
+        await asyncio.wait(set(services.closing))
     await services.providers.aclose()
 
 
@@ -244,6 +246,7 @@ class ServicesSource:
             services,
             specs=OrderedDict(),
             tasks=set(),
+            closing=set(),
             config=config,
             telemetry=Telemetry(_hooks(config, self._settings)),
             providers=ProviderRegistry(config, os.environ),

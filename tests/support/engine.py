@@ -27,7 +27,7 @@ class Providers:
     def __init__(self, providers: Mapping[str, Provider]) -> None:
         self.providers = dict(providers)
 
-    def get(self, name: str) -> Provider:
+    async def get(self, name: str) -> Provider:
         self.check(name)
         return self.providers[name]
 

@@ -29,11 +29,12 @@ from goagents.store.base import ABSENT, AtVersion, Document, Merge, Page, Put, Q
 from .capacity import Pool
 from .history import HISTORY_LIMIT, conversation
 from .journal import Journal
+from .loaded import LoadedCluster
 from .names import AgentId
 from .places import Place
 from .recovery import DELETING, Pointer, release_dead
 from .services import Services
-from .specs import LoadedCluster, cached, living, load, load_generation
+from .specs import cached, living, load, load_generation
 
 RUN_RETENTION = timedelta(days=30)
 KEY_RETENTION = timedelta(days=1)

@@ -13,9 +13,10 @@ from goagents.spec.cluster import AgentCluster
 from goagents.store.base import ABSENT, AtVersion, Document, Filter, Merge, Put, Query
 
 from .deletion import delete_all
+from .loaded import LoadedCluster
 from .optimistic import until_applied
 from .services import Services
-from .specs import LoadedCluster, cluster_not_found, living, load, load_generation, remember
+from .specs import cluster_not_found, forget, living, load, load_generation, remember
 from .status import view_agents, view_cluster
 
 Mode = Literal["create", "replace", "apply"]
@@ -219,5 +220,5 @@ async def delete_cluster(services: Services, principal: Principal, namespace: st
         return ClusterRecord.of(document.data)
 
     record = await until_applied(services.clock, mark)
-    services.specs.pop(path, None)
+    forget(services, path)
     await delete_all(services.store, paths, record)

@@ -7,7 +7,8 @@ import asyncio
 import binascii
 import hashlib
 import re
-from contextlib import aclosing
+from collections.abc import AsyncIterator
+from contextlib import aclosing, asynccontextmanager
 from typing import Literal
 
 from pydantic_core import to_json
@@ -156,8 +157,10 @@ async def _execute(services: Services, principal: Principal, admitted: Admitted,
         handle.publish(
             "run.started", {"run_id": run.id, "session_id": run.session, "agent": handle.agent, "attempt": run.attempt}
         )
-        turn = await _prepare(services, paths, admitted)
-        await _run(turn, handle, _timeout(services, admitted))
+        async with _limit(seconds := _timeout(services, admitted)):
+            with admitted.cluster.in_use():
+                turn = await _prepare(services, paths, admitted, services.clock.monotonic() + seconds)
+                await _forward(turn, handle)
     except (GoAgentsError, asyncio.CancelledError) as raised:
         error = as_run_error(raised)
     except Exception as raised:  # noqa: BLE001 - whatever a defect raises, slot and session are settled
@@ -181,22 +184,25 @@ def _timeout(services: Services, admitted: Admitted) -> float:
     return min(server, admitted.agent.timeout) if admitted.agent.timeout else server
 
 
-async def _prepare(services: Services, paths: Paths, admitted: Admitted) -> Turn:
-    """Gather what the loop needs. Raises Invalid for a provider or a variable that this server lacks."""
+async def _prepare(services: Services, paths: Paths, admitted: Admitted, deadline: float) -> Turn:
+    """Gather what the loop needs; `deadline` is on the monotonic clock.
+
+    Raises Invalid for a provider or a variable that this server lacks.
+    """
     agent, cluster, run = admitted.agent, admitted.cluster, admitted.run
     resolver = services.resolvers(trusted=cluster.trusted)
     choices: tuple[AgentSpec | Fallback, ...] = (agent, *agent.fallbacks)
-    candidates = tuple(
+    candidates = [
         Candidate(
-            services.providers.get(choice.provider),
+            await services.providers.get(choice.provider),
             resolve_model(choice.model, services.config.models),
             resolver.resolve_all(choice.model_settings),
         )
         for choice in choices
-    )
+    ]
     toolbox = await open_toolbox(services, paths, cluster, agent)
     return Turn(
-        candidates=candidates,
+        candidates=tuple(candidates),
         caller=Caller(
             toolbox, services.telemetry, services.clock, run.id, run.session, paths.tenant, run.cluster, run.agent
         ),
@@ -207,20 +213,27 @@ async def _prepare(services: Services, paths: Paths, admitted: Admitted) -> Turn
         system=resolver.resolve(agent.system_prompt) if agent.system_prompt else None,
         output_schema=agent.output_schema,
         max_turns=agent.max_turns,
-        deadline=services.clock.monotonic() + _timeout(services, admitted),
+        deadline=deadline,
     )
 
 
-async def _run(turn: Turn, handle: RunHandle, seconds: float) -> None:
+@asynccontextmanager
+async def _limit(seconds: float) -> AsyncIterator[None]:
+    """Raise RunTimedOut where the body takes longer; a TimeoutError of its own goes on as it is."""
     timer = asyncio.timeout(seconds)
     try:
-        async with timer, aclosing(run_turn(turn)) as happenings:
-            async for kind, data in happenings:
-                handle.publish(kind, data)
+        async with timer:
+            yield
     except TimeoutError as raised:
         if timer.expired():
             raise RunTimedOut(f"The run did not finish within its timeout of {seconds:g} s.") from raised
         raise
+
+
+async def _forward(turn: Turn, handle: RunHandle) -> None:
+    async with aclosing(run_turn(turn)) as happenings:
+        async for kind, data in happenings:
+            handle.publish(kind, data)
 
 
 async def _settle(

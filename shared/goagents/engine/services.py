@@ -17,7 +17,7 @@ from goagents.telemetry.base import Telemetry
 from goagents.tools.base import Toolset
 
 from .capacity import Capacity
-from .specs import LoadedCluster
+from .loaded import LoadedCluster
 
 if TYPE_CHECKING:
     from .handle import RunHandle
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 class Providers(Protocol):
     """The configured model providers, by name."""
 
-    def get(self, name: str) -> Provider:
+    async def get(self, name: str) -> Provider:
         """Return the adapter, loaded and configured on first use. Raises Invalid as `check` does."""
         ...
 
@@ -74,3 +74,4 @@ class Services:
     capacity: Capacity = field(default_factory=Capacity)
     handles: dict[str, "RunHandle"] = field(default_factory=dict)
     tasks: set["asyncio.Task[None]"] = field(default_factory=set)
+    closing: set["asyncio.Task[None]"] = field(default_factory=set)

@@ -1,56 +1,16 @@
 """Cluster definitions, read once per process and generation: a generation never changes."""
 
 import asyncio
-from dataclasses import dataclass, field
-from datetime import datetime
-from typing import TYPE_CHECKING, Any
 
 from goagents.errors import NotFound
 from goagents.records import ClusterRecord, GenerationRecord, Paths
-from goagents.resources import Agent
-from goagents.spec.cluster import AgentCluster, AgentSpec
+from goagents.spec.cluster import AgentCluster
 from goagents.store.base import Document
 
-if TYPE_CHECKING:
-    from .services import Services
-    from .toolbox import Toolbox
+from .loaded import LoadedCluster
+from .services import Services
 
 MAX_CACHED = 512
-
-
-@dataclass(frozen=True, slots=True)
-class Instances:
-    """The instances of a cluster as the store has them (`InstanceRecord` data), by agent.
-
-    Plain data, because a list of clusters reads hundreds: as models they take half of the list's time.
-    """
-
-    by_agent: dict[str, list[dict[str, Any]]]
-    read_at: datetime
-
-
-@dataclass
-class LoadedCluster:
-    """A generation in use. `toolboxes` holds the opened tools of its agents, by agent name.
-
-    `summaries` and `instances` (with the monotonic time they were read) save lists their work, see `status`.
-    """
-
-    record: ClusterRecord
-    manifest: AgentCluster
-    trusted: bool
-    toolboxes: dict[str, "Toolbox"] = field(default_factory=dict)
-    opening: asyncio.Lock = field(default_factory=asyncio.Lock)
-    summaries: dict[tuple[str | int, ...], Agent] = field(default_factory=dict)
-    instances: tuple[float, Instances] | None = None
-
-    def agent(self, name: str) -> AgentSpec:
-        """Raises NotFound, with the names there are."""
-        spec = self.manifest.agent(name)
-        if spec is None:
-            names = ", ".join(agent.name for agent in self.manifest.spec.agents)
-            raise NotFound(f"The cluster {self.record.name!r} has no agent {name!r}; it has: {names}.")
-        return spec
 
 
 def cluster_not_found(namespace: str, name: str) -> NotFound:
@@ -65,18 +25,18 @@ def living(document: Document | None, namespace: str, name: str) -> ClusterRecor
     return record
 
 
-def cached(services: "Services", paths: Paths, namespace: str, name: str) -> LoadedCluster | None:
+def cached(services: Services, paths: Paths, namespace: str, name: str) -> LoadedCluster | None:
     return services.specs.get(paths.cluster(namespace, name))
 
 
-async def load(services: "Services", paths: Paths, namespace: str, name: str) -> LoadedCluster:
+async def load(services: Services, paths: Paths, namespace: str, name: str) -> LoadedCluster:
     """Return the cluster's current generation, reading the store for its number. Raises NotFound."""
     path = paths.cluster(namespace, name)
     snapshot = await services.store.get_many([path])
     return await load_generation(services, paths, living(snapshot.get(path), namespace, name))
 
 
-async def load_generation(services: "Services", paths: Paths, record: ClusterRecord) -> LoadedCluster:
+async def load_generation(services: Services, paths: Paths, record: ClusterRecord) -> LoadedCluster:
     """Return the generation that `record` names, from the cache where it is the same one."""
     key = paths.cluster(record.namespace, record.name)
     known = services.specs.get(key)
@@ -92,9 +52,20 @@ async def load_generation(services: "Services", paths: Paths, record: ClusterRec
     return remember(services, paths, LoadedCluster(record, manifest, generation.trusted))
 
 
-def remember(services: "Services", paths: Paths, cluster: LoadedCluster) -> LoadedCluster:
-    services.specs[paths.cluster(cluster.record.namespace, cluster.record.name)] = cluster
-    services.specs.move_to_end(paths.cluster(cluster.record.namespace, cluster.record.name))
+def remember(services: Services, paths: Paths, cluster: LoadedCluster) -> LoadedCluster:
+    """Keep `cluster` as the current generation of its name; what it takes the place of is closed when unused."""
+    key = paths.cluster(cluster.record.namespace, cluster.record.name)
+    forget(services, key)
+    services.specs[key] = cluster
     while len(services.specs) > MAX_CACHED:
-        services.specs.popitem(last=False)
+        forget(services, next(iter(services.specs)))
     return cluster
+
+
+def forget(services: Services, key: str) -> None:
+    """Drop a cluster from the cache; its tools are closed as soon as no run uses them."""
+    cluster = services.specs.pop(key, None)
+    if cluster is not None and cluster.toolboxes:
+        task = asyncio.create_task(cluster.close())
+        services.closing.add(task)
+        task.add_done_callback(services.closing.discard)

@@ -13,10 +13,10 @@ from goagents.spec.models import resolve_model
 from goagents.spec.tools import ToolSpec
 from goagents.store.base import MAX_PAGE, Query
 
+from .loaded import Instances, LoadedCluster
 from .names import AgentId
 from .recovery import alive
 from .services import Services
-from .specs import Instances, LoadedCluster
 
 MAX_INSTANCES_READ = 4 * MAX_PAGE
 MAX_SUMMARIES = 4000

@@ -1,60 +1,23 @@
 """The tools of one agent, opened: toolsets concurrently, each failure costing its own tools only."""
 
 import asyncio
-from dataclasses import dataclass, field
 from typing import Any
 
 import jsonschema_rs
 
 from goagents.errors import ToolError, ToolUnavailable
-from goagents.providers.base import ToolSchema
 from goagents.records import Paths, ToolsetRecord
 from goagents.spec.cluster import AgentSpec
 from goagents.spec.tools import ToolSpec
 from goagents.store.base import Merge
 from goagents.telemetry.base import ToolsetFailed
-from goagents.tools.base import Tool, Toolset
+from goagents.tools.base import Tool
 
+from .loaded import LoadedCluster, OpenTool, Toolbox
 from .services import Services
-from .specs import LoadedCluster
 
 OPEN_TIMEOUT = 20.0
-MAX_MESSAGE = 500  # characters of one error of a schema
 RETRY_AFTER = 30.0  # seconds until a toolset that failed is tried again
-
-
-@dataclass
-class OpenTool:
-    """A tool on offer, with its schema compiled."""
-
-    tool: Tool
-    validator: Any
-
-    def problem(self, arguments: dict[str, Any]) -> str | None:
-        """Return what is wrong with `arguments`, or None: at most five errors, each with its place."""
-        errors = []
-        for error in self.validator.iter_errors(arguments):
-            place = ".".join(str(step) for step in error.instance_path)
-            message = error.message[:MAX_MESSAGE]  # which repeats the value
-            errors.append(f"{place}: {message}" if place else message)
-            if len(errors) == 5:
-                break
-        return "; ".join(errors) or None
-
-
-@dataclass
-class Toolbox:
-    """`failed` holds, by tool of the YAML, why it is not on offer; `retry_at` is on the monotonic clock."""
-
-    tools: dict[str, OpenTool] = field(default_factory=dict)
-    failed: dict[str, str] = field(default_factory=dict)
-    toolsets: dict[str, Toolset] = field(default_factory=dict)
-    retry_at: float = 0.0
-
-    @property
-    def schemas(self) -> tuple[ToolSchema, ...]:
-        definitions = (open_tool.tool.definition for open_tool in self.tools.values())
-        return tuple(ToolSchema(d.name, d.description, d.parameters) for d in definitions)
 
 
 async def open_toolbox(services: Services, paths: Paths, cluster: LoadedCluster, agent: AgentSpec) -> Toolbox:

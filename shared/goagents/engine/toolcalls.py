@@ -15,7 +15,7 @@ from goagents.telemetry.base import Telemetry, ToolCallFinished, Unexpected
 from goagents.tools.base import Tool, ToolContext, ToolResult, text_result
 
 from .failures import traceback_of
-from .toolbox import Toolbox
+from .loaded import Toolbox
 
 MAX_PARALLEL = 16
 MAX_PROBLEM = 500  # characters of what is wrong with one value

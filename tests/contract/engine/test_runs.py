@@ -254,6 +254,24 @@ async def test_half_characters_and_bottomless_arguments_do_not_end_a_run(store: 
     await at_rest(services, "talk")
 
 
+async def test_the_tools_of_a_generation_are_closed_when_its_last_run_ends(store: Store):
+    held = Held()
+    toolset = StaticToolset([])
+    services = engine(store, held, {"crm": toolset})
+    tools = [{"type": "http", "name": "crm", "url": "https://crm.example"}]
+    await applied(services, manifest({"tools": tools}))
+    handle = await runs.start(services, ALICE, "support.helper", ChatRequest(message="hi"), kind="chat")
+    await held.entered.wait()
+    await applied(services, manifest({"tools": tools, "max_turns": 3}))
+    await asyncio.sleep(0.05)
+    assert not toolset.closed
+    held.release.set()
+    await handle.finished()
+    while services.closing:
+        await asyncio.wait(set(services.closing))
+    assert toolset.closed
+
+
 async def test_a_tool_that_cannot_be_opened_costs_its_own_tools_only(store: Store):
     async def fine(arguments: Mapping[str, Any]) -> str:
         return "fine"

@@ -1,0 +1,109 @@
+"""A cluster as this process holds it: a generation, its opened tools, and what saves lists their work."""
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from goagents.errors import NotFound
+from goagents.providers.base import ToolSchema
+from goagents.records import ClusterRecord
+from goagents.resources import Agent
+from goagents.spec.cluster import AgentCluster, AgentSpec
+from goagents.tools.base import Tool, Toolset
+
+MAX_MESSAGE = 500  # characters of one error of a schema
+
+
+@dataclass(frozen=True, slots=True)
+class Instances:
+    """The instances of a cluster as the store has them (`InstanceRecord` data), by agent.
+
+    Plain data, because a list of clusters reads hundreds: as models they take half of the list's time.
+    """
+
+    by_agent: dict[str, list[dict[str, Any]]]
+    read_at: datetime
+
+
+@dataclass
+class OpenTool:
+    """A tool on offer, with its schema compiled."""
+
+    tool: Tool
+    validator: Any
+
+    def problem(self, arguments: dict[str, Any]) -> str | None:
+        """Return what is wrong with `arguments`, or None: at most five errors, each with its place."""
+        errors = []
+        for error in self.validator.iter_errors(arguments):
+            place = ".".join(str(step) for step in error.instance_path)
+            message = error.message[:MAX_MESSAGE]  # which repeats the value
+            errors.append(f"{place}: {message}" if place else message)
+            if len(errors) == 5:
+                break
+        return "; ".join(errors) or None
+
+
+@dataclass
+class Toolbox:
+    """`failed` holds, by tool of the YAML, why it is not on offer; `retry_at` is on the monotonic clock."""
+
+    tools: dict[str, OpenTool] = field(default_factory=dict)
+    failed: dict[str, str] = field(default_factory=dict)
+    toolsets: dict[str, Toolset] = field(default_factory=dict)
+    retry_at: float = 0.0
+
+    @property
+    def schemas(self) -> tuple[ToolSchema, ...]:
+        definitions = (open_tool.tool.definition for open_tool in self.tools.values())
+        return tuple(ToolSchema(d.name, d.description, d.parameters) for d in definitions)
+
+
+@dataclass
+class LoadedCluster:
+    """A generation in use. `toolboxes` holds the opened tools of its agents, by agent name.
+
+    `summaries` and `instances` (with the monotonic time they were read) save lists their work, see `status`.
+    """
+
+    record: ClusterRecord
+    manifest: AgentCluster
+    trusted: bool
+    toolboxes: dict[str, Toolbox] = field(default_factory=dict)
+    opening: asyncio.Lock = field(default_factory=asyncio.Lock)
+    summaries: dict[tuple[str | int, ...], Agent] = field(default_factory=dict)
+    instances: tuple[float, Instances] | None = None
+    runs: int = 0
+    unused: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def agent(self, name: str) -> AgentSpec:
+        """Raises NotFound, with the names there are."""
+        spec = self.manifest.agent(name)
+        if spec is None:
+            names = ", ".join(agent.name for agent in self.manifest.spec.agents)
+            raise NotFound(f"The cluster {self.record.name!r} has no agent {name!r}; it has: {names}.")
+        return spec
+
+    @contextmanager
+    def in_use(self) -> Iterator[None]:
+        """While a run uses the tools, `close` waits."""
+        self.runs += 1
+        self.unused.clear()
+        try:
+            yield
+        finally:
+            self.runs -= 1
+            if not self.runs:
+                self.unused.set()
+
+    async def close(self) -> None:
+        """Close the tools once no run uses them; who comes later opens them anew."""
+        while self.runs:
+            await self.unused.wait()
+        while self.toolboxes:
+            _, box = self.toolboxes.popitem()
+            for toolset in box.toolsets.values():
+                await toolset.aclose()
