@@ -55,3 +55,19 @@ class UnreliableStore:
 
     async def aclose(self) -> None:
         await self._store.aclose()
+
+
+class SlowStore(UnreliableStore):
+    """Commits wait while `blocked` is clear; `waiting` is set when one does."""
+
+    def __init__(self, store: Store) -> None:
+        super().__init__(store)
+        self.blocked = asyncio.Event()
+        self.blocked.set()
+        self.waiting = asyncio.Event()
+
+    async def commit(self, writes: Sequence[Write]) -> Commit:
+        if not self.blocked.is_set():
+            self.waiting.set()
+        await self.blocked.wait()
+        return await super().commit(writes)

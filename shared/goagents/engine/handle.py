@@ -8,6 +8,10 @@ from goagents.errors import GoAgentsError
 from goagents.events import EventType, RunEvent
 from goagents.resources import ChatResponse
 
+DELTAS = frozenset({"message.delta", "reasoning.delta"})
+BACKLOG = 64  # events nobody has read, beyond which deltas are joined
+MAX_JOINED = 4096  # characters
+
 
 class RunHandle:
     """Readers come and go; cancelling one never touches the run."""
@@ -18,14 +22,24 @@ class RunHandle:
         self.agent = agent
         self._attempt = attempt
         self._events: list[RunEvent] = []
+        self._read = 0
         self._waiting: list[asyncio.Future[None]] = []
         self._result: ChatResponse | None = None
         self._error: GoAgentsError | None = None
         self._finished = asyncio.Event()
 
     def publish(self, kind: EventType, data: dict[str, Any]) -> None:
-        self._events.append(RunEvent(kind, data, self._attempt, len(self._events) + 1))
+        """Add an event. Where nobody reads, or too slowly, deltas are joined: a backlog stays in bounds."""
+        if not (kind in DELTAS and self._join(kind, data["text"])):
+            self._events.append(RunEvent(kind, data, self._attempt, len(self._events) + 1))
         self._wake()
+
+    def _join(self, kind: EventType, text: str) -> bool:
+        last = self._events[-1]
+        if len(self._events) - self._read <= BACKLOG or last.type != kind or len(last.data["text"]) >= MAX_JOINED:
+            return False
+        self._events[-1] = RunEvent(kind, {"text": last.data["text"] + text}, last.attempt, last.seq)
+        return True
 
     def finish(self, outcome: ChatResponse | GoAgentsError) -> None:
         """Publish the terminal event and let everybody go."""
@@ -44,8 +58,10 @@ class RunHandle:
         position = 0
         while True:
             while position < len(self._events):
-                yield self._events[position]
+                event = self._events[position]
                 position += 1
+                self._read = max(self._read, position)
+                yield event
             if self._finished.is_set():
                 return
             waiting = asyncio.get_running_loop().create_future()

@@ -8,13 +8,25 @@ import binascii
 import hashlib
 import re
 from collections.abc import AsyncIterator
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing, asynccontextmanager, suppress
 from typing import Literal
 
 from pydantic_core import to_json
 
 from goagents.access.principal import Principal
-from goagents.errors import Conflict, GoAgentsError, Invalid, RunError, RunTimedOut, StoreError
+from goagents.errors import (
+    Conflict,
+    GoAgentsError,
+    Invalid,
+    LeaseLost,
+    OutcomeUnknown,
+    RunError,
+    RunInterrupted,
+    RunTimedOut,
+    StoreConflict,
+    StoreError,
+    StoreUnavailable,
+)
 from goagents.ids import new_id
 from goagents.messages import MESSAGE, Message, TextPart, Usage
 from goagents.records import TERMINAL, Paths, RunRecord
@@ -168,7 +180,7 @@ async def _execute(services: Services, principal: Principal, admitted: Admitted,
         error = as_run_error(raised)
     finally:
         keep_alive.cancel()
-    error = await _settle(services, paths, admitted, turn, error)
+    error = await _finished(asyncio.create_task(_settle(services, paths, admitted, turn, error)))
     free_places(services, paths, run)
     admitted.cluster.instances = None
     _tell(services, principal, admitted, turn, error)
@@ -239,12 +251,32 @@ async def _forward(turn: Turn, handle: RunHandle) -> None:
 async def _settle(
     services: Services, paths: Paths, admitted: Admitted, turn: Turn | None, error: GoAgentsError | None
 ) -> GoAgentsError | None:
-    """Commit the end. Return the error that callers see: the run's, or why it could not be settled."""
+    """Commit the end. Return the error that callers see: the run's, or why its answer could not be kept."""
     try:
-        await admitted.journal.commit(settle_writes(paths, admitted, turn, error, services.clock.now()))
-    except (StoreError, RunError) as raised:
+        await _commit_end(services, paths, admitted, turn, error)
+    except (LeaseLost, StoreUnavailable, OutcomeUnknown, StoreConflict) as raised:
         return error or raised
+    except Exception as raised:  # noqa: BLE001 - what no store takes must not leave slot and session held
+        if not isinstance(raised, GoAgentsError):
+            services.telemetry.emit(Unexpected(f"settling {admitted.run.id}", repr(raised), traceback_of(raised)))
+        error = error or as_run_error(raised)
+        with suppress(StoreError, RunError):  # the run's own error is told; its lease ends by itself
+            await _commit_end(services, paths, admitted, None, error)
     return error
+
+
+async def _commit_end(
+    services: Services, paths: Paths, admitted: Admitted, turn: Turn | None, error: GoAgentsError | None
+) -> None:
+    await admitted.journal.commit(settle_writes(paths, admitted, turn, error, services.clock.now()))
+
+
+async def _finished(task: "asyncio.Task[GoAgentsError | None]") -> GoAgentsError | None:
+    """Wait for `task` to end, whatever cancels the waiting: a run is settled even while its process stops."""
+    while not task.done():
+        with suppress(asyncio.CancelledError):
+            await asyncio.wait({task})
+    return RunInterrupted() if task.cancelled() else task.result()
 
 
 def _answer(run: RunRecord, agent: str, message: Message, stop_reason: str, usage: Usage) -> ChatResponse:

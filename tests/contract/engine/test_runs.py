@@ -6,12 +6,13 @@ from typing import Any
 
 import pytest
 from tests.support.engine import ALICE, BOB, applied, engine, manifest, scripted
-from tests.support.stores import UnreliableStore
+from tests.support.stores import SlowStore, UnreliableStore
 
 from goagents.engine import agents, clusters, runs, sessions
 from goagents.engine.services import Services
 from goagents.errors import (
     Conflict,
+    DocumentTooLarge,
     GoAgentsError,
     LimitExceeded,
     NotFound,
@@ -532,6 +533,60 @@ async def test_a_process_asked_to_stop_settles_its_runs(store: Store):
         task.cancel()
     with pytest.raises(RunInterrupted):
         await handle.result()
+    await at_rest(services, "talk")
+
+
+class Talkative(Held):
+    """Says `text` in deltas of `size` characters."""
+
+    def __init__(self, text: str, size: int) -> None:
+        super().__init__()
+        self.text, self.size = text, size
+
+    async def stream(self, request: ModelRequest) -> AsyncGenerator[ModelEvent, None]:
+        for start in range(0, len(self.text), self.size):
+            yield TextDelta(self.text[start : start + self.size])
+        yield ModelResponse(Message("assistant", (TextPart(self.text),)), "end_turn", Usage(1, 1), request.model)
+
+
+async def test_deltas_that_nobody_reads_are_joined(store: Store):
+    text = "0123456789" * 500
+    services = engine(store, Talkative(text, 1))
+    await applied(services)
+    handle = await runs.start(services, ALICE, "support.helper", ChatRequest(message="hi"), kind="chat")
+    assert (await handle.result()).message.text == text
+    events = [event async for event in handle.events()]
+    assert "".join(e.data["text"] for e in events if e.type == "message.delta") == text
+    assert len(events) < 100
+    assert [e.seq for e in events] == list(range(1, len(events) + 1))
+
+
+async def test_an_answer_that_no_store_keeps_fails_the_run_and_holds_nothing(store: Store):
+    services = engine(store, Talkative("x" * (17 << 20), 17 << 20))
+    await applied(services)
+    request = ChatRequest(message="hi", session_id="talk")
+    handle = await runs.start(services, ALICE, "support.helper", request, kind="chat")
+    with pytest.raises(DocumentTooLarge):
+        await handle.result()
+    await at_rest(services, "talk")
+    run = RunRecord.of((await store.get_many([PATHS.run(handle.run_id)])).documents[PATHS.run(handle.run_id)].data)
+    assert run.status == "failed"
+
+
+async def test_a_process_asked_to_stop_while_it_settles_settles(store: Store):
+    slow = SlowStore(store)
+    services = engine(slow)
+    await applied(services)
+    request = ChatRequest(message="hi", session_id="talk")
+    handle = await runs.start(services, ALICE, "support.helper", request, kind="chat")
+    slow.blocked.clear()
+    await asyncio.wait_for(slow.waiting.wait(), 5)
+    for _ in range(3):
+        for task in services.tasks:
+            task.cancel()
+        await asyncio.sleep(0.01)
+    slow.blocked.set()
+    assert (await handle.result()).message.text == "hello"
     await at_rest(services, "talk")
 
 
