@@ -5,6 +5,7 @@ builds it in a parent process, and forks.
 """
 
 import asyncio
+import gc
 import os
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping
@@ -210,6 +211,7 @@ class ServicesSource:
         if self._services is None:
             self._stamp = self._files()
             self._services = open_services(self._settings)
+            gc.freeze()  # what is loaded by now stays: the collector need not walk it, which took tens of milliseconds
             self._looked = self._services.clock.monotonic()
         elif self._due(self._services):
             self._services = self._renewed(self._services)

@@ -179,7 +179,9 @@ async def scale(
     async def attempt() -> LoadedCluster:
         return await _scale_once(services, paths, namespace, name, agent, instances)
 
-    cluster = await until_applied(services.clock, attempt)
+    # One at a time in this process: only other processes are left to collide with.
+    async with (await load(services, paths, namespace, name)).scaling:
+        cluster = await until_applied(services.clock, attempt)
     return next(view for view in await view_agents(services, paths, cluster) if view.name == agent)
 
 

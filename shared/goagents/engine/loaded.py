@@ -74,6 +74,7 @@ class LoadedCluster:
     trusted: bool
     toolboxes: dict[str, Toolbox] = field(default_factory=dict)
     opening: asyncio.Lock = field(default_factory=asyncio.Lock)
+    scaling: asyncio.Lock = field(default_factory=asyncio.Lock)
     summaries: dict[tuple[str | int, ...], Agent] = field(default_factory=dict)
     instances: tuple[float, Instances] | None = None
     runs: int = 0
