@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
+from tests.support.ports import free_port
 
 ROOT = Path(__file__).parents[2]
 HERE = Path(__file__).parent
@@ -40,12 +41,6 @@ class Server:
         """User and system time of the whole process tree since it started."""
         times = [process.cpu_times() for process in self.tree()]
         return sum(each.user + each.system for each in times)
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
 
 
 def raise_file_limit() -> None:

@@ -16,7 +16,8 @@ import time
 from pathlib import Path
 
 import psutil
-from tests.benchmarks.servers import ROOT, free_port
+from tests.benchmarks.servers import ROOT
+from tests.support.ports import free_port
 
 START_TIMEOUT = 600.0  # seconds; it installs everything
 DROPPED = (

@@ -10,16 +10,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tests.support.cli_process import Running, environment, running
+from tests.support.ports import free_port
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "examples"
 START_TIMEOUT = 20.0
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
 
 
 @contextmanager

@@ -9,7 +9,6 @@ One takes some 400 MB and 3 s to start: have one for many tests, and a fresh pro
 import contextlib
 import os
 import shutil
-import socket
 import subprocess
 import tempfile
 import time
@@ -17,6 +16,8 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
+
+from tests.support.ports import free_port
 
 _JAR = Path("platform", "cloud-firestore-emulator", "cloud-firestore-emulator.jar")
 _MAIN = "com.google.cloud.datastore.emulator.firestore.CloudFirestore"
@@ -73,12 +74,6 @@ def firestore_emulator() -> Iterator[str]:
             yield f"127.0.0.1:{port}"
         finally:
             _end(process)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def _wait_until_ready(process: "subprocess.Popen[bytes]", port: int, output: IO[bytes]) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from aiohttp import web
+from tests.support.ports import free_port
 
 from goagents.errors import ConfigurationError
 from goagents.messages import TextPart
@@ -24,12 +25,6 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 _START_TIMEOUT = 20.0
 
 CONTEXT = ToolContext("run_1", "ses_1", "default", "agent", "call_1", "run_1/3/call_1")
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,7 @@ import pytest
 from google.api_core import exceptions
 from google.cloud.firestore import AsyncClient
 from tests.support.cutting_proxy import CuttingProxy, cutting_proxy
-from tests.support.firestore_emulator import free_port
+from tests.support.ports import free_port
 
 from goagents.errors import DocumentTooLarge, OutcomeUnknown, StoreConflict, StoreError, StoreUnavailable
 from goagents.store.base import ABSENT, PRESENT, AtVersion, Delete, Merge, Put, Query

@@ -5,7 +5,8 @@ import logging
 
 import pytest
 from aiohttp import web
-from tests.support.http_tools import Opener, Serve, call, free_port, text_of
+from tests.support.http_tools import Opener, Serve, call, text_of
+from tests.support.ports import free_port
 
 from goagents.errors import ToolError, ToolFailed, ToolUnavailable
 

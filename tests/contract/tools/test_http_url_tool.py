@@ -4,7 +4,8 @@ import json
 
 import jsonschema_rs
 import pytest
-from tests.support.http_tools import CONTEXT, Opener, call, free_port, text_of
+from tests.support.http_tools import CONTEXT, Opener, call, text_of
+from tests.support.ports import free_port
 
 from goagents.errors import AddressRefused, ToolFailed, ToolInvalidArguments, ToolTimedOut, ToolUnavailable
 from goagents.messages import ImagePart
