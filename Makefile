@@ -98,9 +98,10 @@ build: $(DEVELOPMENT) ## make dist/*.whl and *.tar.gz, and try the wheel in a cl
 bench: $(DEVELOPMENT) ## measure: cold start, memory, local operations, streams (BENCH_ARGS=--json FILE)
 	@$(BIN)/python -m tests.benchmarks $(BENCH_ARGS)
 
-docs: $(DEVELOPMENT) ## write the generated pages of docs/ anew
+docs: $(DEVELOPMENT) ## write the generated pages of docs/ and the OpenAPI document anew
 	@$(BIN)/python -m goagents.spec.reference > docs/configuration.md
 	@$(BIN)/python -m goagents.cli.reference > docs/cli.md
+	@$(BIN)/python -m goagents.api.openapi
 
 clean: ## remove everything made here
 	@rm -rf $(VENV) dist build .goagents .pytest_cache .mypy_cache .ruff_cache .hypothesis .schemathesis $(PEERS)/node_modules
