@@ -6,6 +6,7 @@ builds it in a parent process, and forks.
 
 import asyncio
 import gc
+import logging
 import os
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping
@@ -26,7 +27,7 @@ from goagents.spec.interpolation import Resolver
 from goagents.spec.load import load_files
 from goagents.spec.tools import ToolSpec
 from goagents.store.base import Store
-from goagents.telemetry.base import Hook, Telemetry, Unexpected
+from goagents.telemetry.base import Hook, Telemetry
 from goagents.tools.base import ToolEnvironment, Toolset
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ PROVIDERS: Mapping[str, str] = {
     "scripted": "goagents.providers.scripted:ScriptedProvider",
 }
 TOOLSETS: Mapping[str, str] = {"http": "goagents.tools.http:build"}
+_log = logging.getLogger("goagents.app")
 RELOAD_INTERVAL = 1.0  # seconds between looks at the configuration's files
 
 
@@ -241,7 +243,7 @@ class ServicesSource:
         try:
             config = load_config(self._settings)
         except (ConfigurationError, OSError) as error:
-            services.telemetry.emit(Unexpected("configuration", f"not reloaded: {error}", ""))
+            _log.warning("The configuration is not reloaded, the old one stays: %s", error)
             return services
         resolvers = ResolverFactory(config, os.environ)
         renewed = replace(  # opened tools keep the addresses and variables they were opened with: they go with the old
