@@ -41,7 +41,7 @@ problem+json response (RFC 9457). Messages never hold a secret.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +104,9 @@ class GoAgentsError(Exception):
         if self.session_id:
             body["session_id"] = self.session_id
         return body
+
+
+ErrorT = TypeVar("ErrorT", bound=GoAgentsError)
 
 
 class RequestError(GoAgentsError):
@@ -385,3 +388,12 @@ class LeaseLost(RunError):
 
     status = 409
     code = "lease_lost"
+
+
+def by_code(root: type[ErrorT]) -> dict[str, type[ErrorT]]:
+    """Return the classes of this module's tree below and with `root`; of a shared code, the more exact class."""
+    found = {root.code: root}
+    for child in root.__subclasses__():
+        if child.__module__ == __name__:
+            found |= by_code(child)
+    return found

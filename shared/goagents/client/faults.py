@@ -1,7 +1,6 @@
 """What goes wrong between the client and the server, and what the server's own errors become."""
 
 import ssl
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
@@ -9,7 +8,7 @@ from typing import Any
 import httpx2
 
 from goagents import errors
-from goagents.errors import FieldError, GoAgentsError
+from goagents.errors import FieldError, GoAgentsError, by_code
 
 
 class ServerUnreachable(GoAgentsError):
@@ -41,15 +40,7 @@ class StreamEnded(GoAgentsError):
     code = "stream_ended"
 
 
-def _tree(root: type[GoAgentsError]) -> Iterator[type[GoAgentsError]]:
-    yield root
-    for child in root.__subclasses__():
-        if child.__module__ == errors.__name__:
-            yield from _tree(child)
-
-
-# Parents come before their children, so a code shared by both means the more exact one.
-BY_CODE: dict[str, type[GoAgentsError]] = {cls.code: cls for cls in _tree(GoAgentsError)}
+BY_CODE: dict[str, type[GoAgentsError]] = by_code(GoAgentsError)
 _BY_STATUS: dict[int, type[GoAgentsError]] = {
     400: errors.BadRequest,
     401: errors.Unauthenticated,

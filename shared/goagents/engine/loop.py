@@ -5,7 +5,7 @@ An async generator of happenings. `chat` drains it, `stream` forwards it. All st
 
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from goagents.clock import Clock
@@ -172,5 +172,5 @@ def _completed(response: ModelResponse) -> dict[str, Any]:
     return {
         "message": MESSAGE.dump_python(response.message, mode="json"),
         "stop_reason": response.stop_reason,
-        "usage": {name: getattr(response.usage, name) for name in Usage.__dataclass_fields__},
+        "usage": asdict(response.usage),
     }

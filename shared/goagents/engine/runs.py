@@ -26,6 +26,7 @@ from goagents.errors import (
     StoreConflict,
     StoreError,
     StoreUnavailable,
+    by_code,
 )
 from goagents.ids import new_id
 from goagents.messages import MESSAGE, Message, TextPart, Usage
@@ -148,14 +149,7 @@ async def _recorded(services: Services, paths: Paths, run_id: str) -> RunRecord:
 
 def _recorded_error(problem: dict[str, object]) -> GoAgentsError:
     """Make the error that a run's record holds: its class by its code, its words as recorded."""
-    code, detail = problem.get("code"), str(problem.get("detail") or "")
-    pending: list[type[GoAgentsError]] = [GoAgentsError]
-    while pending:
-        kind = pending.pop()
-        if kind.code == code:
-            return kind(detail)
-        pending.extend(kind.__subclasses__())
-    return RunError(detail)
+    return by_code(GoAgentsError).get(str(problem.get("code")), RunError)(str(problem.get("detail") or ""))
 
 
 async def _execute(services: Services, principal: Principal, admitted: Admitted, handle: RunHandle) -> None:

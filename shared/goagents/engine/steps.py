@@ -1,5 +1,6 @@
 """The steps of a run, written to its journal as they end: what is recorded is never computed again."""
 
+from dataclasses import asdict
 from typing import Any, Literal
 
 from goagents.clock import Clock
@@ -29,12 +30,11 @@ class Steps:
         """Record the model's answer and what it intends to do with tools, before any tool is called."""
         calls = response.message.tool_calls
         self.note("model", f"calls {', '.join(call.name for call in calls)}")
-        usage = response.usage
         await self._record(
             "model",
             response.message,
             intents=[{"call_id": call.id, "name": call.name} for call in calls],
-            usage={name: getattr(usage, name) for name in type(usage).__dataclass_fields__},
+            usage=asdict(response.usage),
         )
 
     async def tools_done(self, message: Message) -> None:

@@ -2,7 +2,7 @@
 
 import re
 import ssl
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator
 from contextlib import AbstractAsyncContextManager
 from typing import Any
 from urllib.parse import urlsplit
@@ -10,12 +10,12 @@ from urllib.parse import urlsplit
 import anthropic
 import httpx2
 
-from goagents.errors import ConfigurationError, ProviderError, ProviderProtocolError, ProviderTimedOut
+from goagents.errors import ConfigurationError, ProviderError
 from goagents.providers.anthropic_answer import Answer
 from goagents.providers.anthropic_faults import body_fault, sdk_fault
 from goagents.providers.anthropic_request import NAME, request_body
 from goagents.providers.base import ModelEvent, ModelRequest
-from goagents.providers.faults import Deadline, parse_json, refuse_outside, vendor_message
+from goagents.providers.faults import Deadline, check_event_stream, drain, parse_json, refuse_outside
 from goagents.providers.sse import EventDecoder
 
 DEFAULT_BASE_URL = "https://api.anthropic.com"
@@ -24,7 +24,6 @@ DEFAULT_VERSION = "2023-06-01"
 _VERSION_HEADER = re.compile(r"[\w.-]+")
 _CONNECT_TIMEOUT = 10.0  # seconds
 _KEEPALIVE = 30.0  # seconds
-_DRAIN = 0.1  # seconds; reading the body's end behind message_stop keeps the connection for the next call
 
 
 class AnthropicProvider:
@@ -127,7 +126,7 @@ class AnthropicProvider:
         return self._client
 
     async def _read(self, http: httpx2.Response, model: str, deadline: Deadline) -> AsyncGenerator[ModelEvent, None]:
-        _check_content_type(http.headers)
+        check_event_stream(http.headers.get("content-type", ""), NAME)
         answer, decoder = Answer(model), EventDecoder(self.name)
         chunks: Any = http.aiter_bytes()
         try:
@@ -144,29 +143,9 @@ class AnthropicProvider:
                     if delta is not None:
                         yield delta
             yield answer.response()
-            await _drain(chunks)
+            await drain(chunks, NAME)
         finally:
             await chunks.aclose()
-
-
-def _check_content_type(headers: Mapping[str, str]) -> None:
-    kind = headers.get("content-type", "")
-    if kind.partition(";")[0].strip().lower() == "text/event-stream":
-        return
-    raise ProviderProtocolError(
-        f"{NAME} answered with content type {vendor_message(kind) or 'none'} in place of an event stream: "
-        "check providers.anthropic.base_url"
-    )
-
-
-async def _drain(chunks: Any) -> None:
-    """Read the end of the body, so that the connection can serve the next call. The answer is already complete."""
-    deadline = Deadline(_DRAIN, NAME)
-    try:
-        while True:
-            await deadline.wait(anext(chunks))
-    except (StopAsyncIteration, ProviderTimedOut, httpx2.HTTPError):
-        return  # whatever happened, the answer is whole; the connection is closed where it is not at its end
 
 
 def plain_base_url(base_url: str) -> str:

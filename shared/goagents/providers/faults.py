@@ -32,6 +32,7 @@ from goagents.errors import (
     ProviderUnavailable,
 )
 
+DRAIN = 0.1  # seconds
 T = TypeVar("T")
 
 OFFLINE_VARIABLE = "GOAGENTS_OFFLINE"
@@ -219,3 +220,22 @@ def _is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+def check_event_stream(content_type: str, provider: str) -> None:
+    """Raise ProviderProtocolError for an answer that is no stream of events."""
+    if content_type.partition(";")[0].strip().lower() != "text/event-stream":
+        raise ProviderProtocolError(
+            f"{provider} answered with content type {vendor_message(content_type) or 'none'} in place of an event "
+            f"stream: check providers.{provider}.base_url"
+        )
+
+
+async def drain(chunks: AsyncIterator[bytes], provider: str) -> None:
+    """Read the end of a body whose answer is complete, so that the connection can serve the next call."""
+    deadline = Deadline(DRAIN, provider)
+    try:
+        while True:
+            await deadline.wait(anext(chunks))
+    except (StopAsyncIteration, ProviderTimedOut, httpx2.HTTPError):
+        return  # whatever happened, the answer is whole; the connection is closed where it is not at its end

@@ -13,9 +13,9 @@ import httpx2
 from google import genai
 from google.genai import types
 
-from goagents.errors import ConfigurationError, ProviderError, ProviderProtocolError, ProviderTimedOut
+from goagents.errors import ConfigurationError, ProviderError, ProviderTimedOut
 from goagents.providers.base import ModelEvent, ModelRequest
-from goagents.providers.faults import Deadline, parse_json, refuse_outside, vendor_message
+from goagents.providers.faults import Deadline, check_event_stream, parse_json, refuse_outside
 from goagents.providers.gemini_answer import Answer
 from goagents.providers.gemini_faults import body_fault, sdk_fault
 from goagents.providers.gemini_request import NAME, path, request_body, wire_name
@@ -148,7 +148,7 @@ class GeminiProvider:
     async def _read(
         self, response: aiohttp.ClientResponse, request: ModelRequest, deadline: Deadline
     ) -> AsyncGenerator[ModelEvent, None]:
-        _check_content_type(response.content_type)
+        check_event_stream(response.content_type, NAME)
         names = {wire_name(tool.name): tool.name for tool in request.tools}
         answer, decoder = Answer(request.model, names), EventDecoder(self.name)
         while received := await deadline.wait(response.content.readany()):
@@ -170,15 +170,6 @@ def _delay(fault: ProviderError, attempt: int) -> float:
     if fault.retry_after is not None:
         return fault.retry_after
     return _FIRST_DELAY * 2.0**attempt * random.uniform(0.75, 1.25)  # noqa: S311 - spreads clients, hides nothing
-
-
-def _check_content_type(kind: str) -> None:
-    if kind.lower() == "text/event-stream":
-        return
-    raise ProviderProtocolError(
-        f"{NAME} answered with content type {vendor_message(kind) or 'none'} in place of an event stream: "
-        "check providers.gemini.base_url"
-    )
 
 
 def split_base_url(base_url: str, api_version: str) -> tuple[str, str]:

@@ -2,7 +2,7 @@
 
 import re
 import ssl
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator
 from contextlib import AbstractAsyncContextManager
 from typing import Any
 from urllib.parse import urlsplit
@@ -10,9 +10,9 @@ from urllib.parse import urlsplit
 import httpx2
 import openai
 
-from goagents.errors import ConfigurationError, ProviderError, ProviderProtocolError, ProviderTimedOut
+from goagents.errors import ConfigurationError, ProviderError
 from goagents.providers.base import ModelEvent, ModelRequest
-from goagents.providers.faults import Deadline, parse_json, refuse_outside, vendor_message
+from goagents.providers.faults import Deadline, check_event_stream, drain, parse_json, refuse_outside
 from goagents.providers.openai_answer import Answer
 from goagents.providers.openai_faults import sdk_fault, stream_fault
 from goagents.providers.openai_request import request_body
@@ -24,9 +24,6 @@ _VENDOR_HOSTS = ("openai.com", "openai.azure.com")
 _VERSION = re.compile(r"v\d+\w*")
 _CONNECT_TIMEOUT = 10.0  # seconds
 _KEEPALIVE = 30.0  # seconds
-_DRAIN = (
-    0.1  # seconds; what follows [DONE] is the end of the body, and reading it keeps the connection for the next call
-)
 
 
 class OpenAIProvider:
@@ -111,7 +108,7 @@ class OpenAIProvider:
 
     async def _read(self, response: Any, model: str, deadline: Deadline) -> AsyncGenerator[ModelEvent, None]:
         http = response.http_response
-        self._check_content_type(http.headers)
+        check_event_stream(http.headers.get("content-type", ""), self.name)
         answer, decoder = Answer(self.name, model), EventDecoder(self.name)
         chunks = http.aiter_bytes()
         try:
@@ -131,28 +128,9 @@ class OpenAIProvider:
                     for event in answer.feed(chunk):
                         yield event
             yield answer.response()
-            await _drain(chunks)
+            await drain(chunks, self.name)
         finally:
             await chunks.aclose()
-
-    def _check_content_type(self, headers: Mapping[str, str]) -> None:
-        kind = headers.get("content-type", "")
-        if kind.partition(";")[0].strip().lower() == "text/event-stream":
-            return
-        raise ProviderProtocolError(
-            f"openai answered with content type {vendor_message(kind) or 'none'} in place of an event stream: "
-            "check providers.openai.base_url"
-        )
-
-
-async def _drain(chunks: AsyncIterator[bytes]) -> None:
-    """Read the end of the body, so that the connection can serve the next call. The answer is already complete."""
-    deadline = Deadline(_DRAIN, NAME)
-    try:
-        while True:
-            await deadline.wait(anext(chunks))
-    except (StopAsyncIteration, ProviderTimedOut, httpx2.HTTPError):
-        return  # whatever happened, the answer is whole; the connection is closed where it is not at its end
 
 
 def complete_base_url(base_url: str) -> str:

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Self
 
 from pydantic import Field, PrivateAttr, ValidationError, model_validator
 
-from goagents.errors import ConfigurationError, FieldError, ProviderError
+from goagents.errors import ConfigurationError, FieldError, ProviderError, by_code
 from goagents.messages import Message, StopReason, TextPart, ToolResultPart
 from goagents.spec.types import Duration, Model
 
@@ -18,14 +18,7 @@ _GROUP = re.compile(r"(?:int:)?(\w+)")
 _MAX_TEXT = 100_000  # characters
 
 
-def _codes(kind: type[ProviderError]) -> dict[str, type[ProviderError]]:
-    found = {kind.code: kind}
-    for child in kind.__subclasses__():
-        found |= _codes(child)
-    return found
-
-
-FAILURES = _codes(ProviderError)
+FAILURES = by_code(ProviderError)
 
 
 class ScriptedCall(Model):
