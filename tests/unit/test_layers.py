@@ -264,7 +264,7 @@ PLANTED = dict.fromkeys(MODULES, "") | {
     "goagents.store.sqlite": "",
     "goagents.store.firestore": "",
     "goagents.tools.http": "",
-    "goagents.engine.loop": "",
+    "goagents.engine.execution.loop": "",
     "goagents.api.agents": "",
     "goagents.cli.main": "",
 }
@@ -275,14 +275,14 @@ PLANTED = dict.fromkeys(MODULES, "") | {
     [
         ("goagents.errors", "import goagents.records", "downward"),
         ("goagents.records", "from goagents.store.base import Store", "downward"),
-        ("goagents.engine.loop", "from goagents.app import application", "downward"),
+        ("goagents.engine.execution.loop", "from goagents.app import application", "downward"),
         ("goagents.app", "from goagents import api", "downward"),
-        ("goagents.engine.loop", "from goagents.store.sqlite import SqliteStore", "never an adapter"),
-        ("goagents.engine.loop", "from goagents.store import sqlite", "never an adapter"),
+        ("goagents.engine.execution.loop", "from goagents.store.sqlite import SqliteStore", "never an adapter"),
+        ("goagents.engine.execution.loop", "from goagents.store import sqlite", "never an adapter"),
         ("goagents.store.firestore", "from goagents.store.sqlite import SqliteStore", "never imports another"),
         ("goagents.store.firestore", "from .sqlite import SqliteStore", "never imports another"),
         ("goagents.tools.http", "from goagents.store.base import Store", "its own port"),
-        ("goagents.tools.http", "from goagents.engine.loop import run", "nothing of the engine"),
+        ("goagents.tools.http", "from goagents.engine.execution.loop import run", "nothing of the engine"),
         ("goagents.client", "from goagents.store.base import Store", "L0 and L1"),
         ("goagents.api.agents", "from goagents.cli.main import main", "nothing of the command line"),
         ("goagents.drawer.things", "import goagents.errors", "does not name"),
@@ -296,7 +296,10 @@ def test_a_planted_import_is_found(module: str, source: str, reason: str):
 @pytest.mark.parametrize(
     ("module", "source"),
     [
-        ("goagents.engine.loop", "from goagents.store.base import Store\nfrom goagents.errors import NotFound"),
+        (
+            "goagents.engine.execution.loop",
+            "from goagents.store.base import Store\nfrom goagents.errors import NotFound",
+        ),
         ("goagents.tools.http", "from goagents.tools.base import Tool"),
         ("goagents.tools.http.openapi", "from goagents.tools.http import guard"),
         ("goagents.tools.http_client", "from . import address_guard\nfrom .http_body import read_body"),

@@ -5,7 +5,7 @@ from typing import Literal
 from starlette.requests import Request
 
 from goagents.engine import runs
-from goagents.engine.handle import RunHandle
+from goagents.engine.execution.handle import RunHandle
 from goagents.resources import ChatRequest
 
 from . import params

@@ -36,17 +36,17 @@ from goagents.spec.cluster import AgentSpec, Fallback
 from goagents.spec.models import resolve_model
 from goagents.telemetry.base import RunFinished, RunStarted, Unexpected
 
-from .admission import Admission, Admitted, Replay, Ticket, free_places, key_hash
+from .admission.admit import Admission, Admitted, Replay, Ticket, free_places, key_hash
+from .execution.handle import RunHandle
+from .execution.loop import Candidate, Turn, run_turn
+from .execution.settle import settle_writes
+from .execution.steps import Steps
+from .execution.toolbox import open_toolbox
+from .execution.toolcalls import Caller
 from .failures import as_run_error, traceback_of
-from .handle import RunHandle
-from .loop import Candidate, Turn, run_turn
 from .names import AgentId
-from .recovery import Pointer, release_dead
+from .recovery.pointers import Pointer, release_dead
 from .services import Services
-from .settle import settle_writes
-from .steps import Steps
-from .toolbox import open_toolbox
-from .toolcalls import Caller
 
 __all__ = ["RunHandle", "start"]
 

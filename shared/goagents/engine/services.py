@@ -16,11 +16,11 @@ from goagents.store.base import Store
 from goagents.telemetry.base import Telemetry
 from goagents.tools.base import Toolset
 
-from .capacity import Capacity
+from .admission.capacity import Capacity
 from .loaded import LoadedCluster
 
 if TYPE_CHECKING:
-    from .handle import RunHandle
+    from .execution.handle import RunHandle
 
 
 class Providers(Protocol):

@@ -8,7 +8,7 @@ from goagents.resources import ListOf, Session, SessionMessage
 from goagents.store.base import AtVersion, Document, Merge, Query
 
 from .deletion import delete_session_records
-from .recovery import DELETING, Pointer, alive, release_dead
+from .recovery.pointers import DELETING, Pointer, alive, release_dead
 from .services import Services
 
 

@@ -15,7 +15,7 @@ from goagents.store.base import MAX_PAGE, Query
 
 from .loaded import Instances, LoadedCluster
 from .names import AgentId
-from .recovery import alive
+from .recovery.pointers import alive
 from .services import Services
 
 MAX_INSTANCES_READ = 4 * MAX_PAGE

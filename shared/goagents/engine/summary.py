@@ -9,7 +9,7 @@ from goagents.records import ClusterRecord, Paths, UsageRecord
 from goagents.resources import DayTotals, MetricsSummary, Totals
 from goagents.store.base import MAX_PAGE, Filter, Page, Query
 
-from .recovery import alive
+from .recovery.pointers import alive
 from .services import Services
 from .specs import load_generation
 

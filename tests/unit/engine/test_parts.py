@@ -5,12 +5,12 @@ from typing import Any
 
 import pytest
 
-from goagents.engine.capacity import Pool
+from goagents.engine.admission.capacity import Pool
 from goagents.engine.clusters import differences
-from goagents.engine.history import conversation
+from goagents.engine.execution.history import conversation
+from goagents.engine.execution.toolcalls import bounded, sound
 from goagents.engine.names import AgentId
 from goagents.engine.status import instances_of, split
-from goagents.engine.toolcalls import bounded, sound
 from goagents.errors import NotFound
 from goagents.messages import MESSAGE, ImagePart, Message, TextPart, ToolCallPart, ToolResultPart, user_message
 from goagents.records import InstanceRecord, MessageRecord

@@ -9,13 +9,12 @@ from dataclasses import dataclass, replace
 from pydantic_core import to_json
 
 from goagents.clock import Clock
+from goagents.engine.failures import traceback_of
+from goagents.engine.loaded import Toolbox
 from goagents.errors import GoAgentsError
 from goagents.messages import Content, Message, TextPart, ToolCallPart, ToolResultPart
 from goagents.telemetry.base import Telemetry, ToolCallFinished, Unexpected
 from goagents.tools.base import Tool, ToolContext, ToolResult, text_result
-
-from .failures import traceback_of
-from .loaded import Toolbox
 
 MAX_PARALLEL = 16
 MAX_PROBLEM = 500  # characters of what is wrong with one value

@@ -3,11 +3,11 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from goagents.engine.recovery.pointers import Pointer
 from goagents.errors import LimitExceeded
 from goagents.store.base import ABSENT, AtVersion, Document, Precondition, Snapshot
 
 from .capacity import Pool
-from .recovery import Pointer
 
 
 @dataclass(slots=True)

@@ -5,12 +5,12 @@ from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
+from goagents.engine.admission.admit import Admitted
 from goagents.errors import GoAgentsError
 from goagents.messages import MESSAGE
 from goagents.records import MessageRecord, Paths
 from goagents.store.base import ABSENT, Merge, Put, Write
 
-from .admission import Admitted
 from .loop import Turn
 
 SHARDS = 8  # counters are spread, so that no document is written by every request

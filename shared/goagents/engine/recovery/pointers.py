@@ -7,12 +7,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import timedelta
 
+from goagents.engine.services import Services
 from goagents.errors import OutcomeUnknown, RunInterrupted, StoreConflict
 from goagents.ids import new_id
 from goagents.records import TERMINAL, LeaseRecord, Paths, RunRecord
 from goagents.store.base import MAX_PAGE, AtVersion, Document, Merge, Put, Snapshot, Write
-
-from .services import Services
 
 MAX_CHECKED = 100
 DELETING = "deleting"  # stands in `active_run` while a session is deleted: no run can be admitted

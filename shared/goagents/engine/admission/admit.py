@@ -12,6 +12,13 @@ from datetime import timedelta
 from typing import Any, Literal
 
 from goagents.access.principal import Principal
+from goagents.engine.execution.history import HISTORY_LIMIT, conversation
+from goagents.engine.execution.journal import Journal
+from goagents.engine.loaded import LoadedCluster
+from goagents.engine.names import AgentId
+from goagents.engine.recovery.pointers import DELETING, Pointer, release_dead
+from goagents.engine.services import Services
+from goagents.engine.specs import cached, living, load, load_generation
 from goagents.errors import Conflict, LimitExceeded, NotFound, OutcomeUnknown, SessionBusy, StoreConflict
 from goagents.ids import new_id
 from goagents.messages import MESSAGE, Message
@@ -27,14 +34,7 @@ from goagents.spec.cluster import AgentSpec
 from goagents.store.base import ABSENT, AtVersion, Document, Merge, Page, Put, Query, Snapshot, Write
 
 from .capacity import Pool
-from .history import HISTORY_LIMIT, conversation
-from .journal import Journal
-from .loaded import LoadedCluster
-from .names import AgentId
 from .places import Place
-from .recovery import DELETING, Pointer, release_dead
-from .services import Services
-from .specs import cached, living, load, load_generation
 
 RUN_RETENTION = timedelta(days=30)
 KEY_RETENTION = timedelta(days=1)

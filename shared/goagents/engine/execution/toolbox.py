@@ -5,6 +5,8 @@ from typing import Any
 
 import jsonschema_rs
 
+from goagents.engine.loaded import LoadedCluster, OpenTool, Toolbox
+from goagents.engine.services import Services
 from goagents.errors import ToolError, ToolUnavailable
 from goagents.records import Paths, ToolsetRecord
 from goagents.spec.cluster import AgentSpec
@@ -12,9 +14,6 @@ from goagents.spec.tools import ToolSpec
 from goagents.store.base import Merge
 from goagents.telemetry.base import ToolsetFailed
 from goagents.tools.base import Tool
-
-from .loaded import LoadedCluster, OpenTool, Toolbox
-from .services import Services
 
 OPEN_TIMEOUT = 20.0
 RETRY_AFTER = 30.0  # seconds until a toolset that failed is tried again

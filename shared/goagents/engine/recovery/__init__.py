@@ -1,0 +1,1 @@
+"""What a process left behind: found, taken over, gone on with."""
