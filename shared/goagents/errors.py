@@ -26,22 +26,24 @@
     │   ├── ProviderProtocolError    malformed or truncated answer
     │   ├── ProviderRefused          the provider's safety filter ended the answer
     │   └── ProviderTimedOut         504
+    ├── DispatchFailed               503  the queue did not take a task; nothing is lost, the sweeper finds it
     ├── ToolError                    goes back to the model as an error result; never ends a run
     │   ├── ToolUnavailable, ToolInvalidArguments, ToolFailed, ToolTimedOut
     │   └── AddressRefused           the guard against server-side request forgery
     └── RunError                     500
         ├── RunTimedOut              504
         ├── RunLimitReached          500  max_turns
-        ├── RunInterrupted           503  the process was asked to stop
+        ├── RunCancelled             409  somebody cancelled it
+        ├── RunInterrupted           503  its process died, or was asked to stop
         └── LeaseLost                409  another process took the run over
 
-A class's docstring is its default message. `code` is stable and machine-readable; `status` is the HTTP status of a
-problem+json response (RFC 9457). Messages never hold a secret.
+A class's docstring is its default message. `code` is stable; `status` is that of a problem+json response (RFC 9457).
+Messages never hold a secret.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,8 +81,7 @@ class GoAgentsError(Exception):
         self.detail = detail or (type(self).__doc__ or "").strip()
         self.errors = tuple(errors)
         self.retry_after = retry_after
-        # The run that failed, where there is one: set by who knows it, told to the caller.
-        self.run_id: str | None = None
+        self.run_id: str | None = None  # set by who knows it, told to the caller
         self.session_id: str | None = None
         super().__init__(self.detail)
 
@@ -99,14 +100,8 @@ class GoAgentsError(Exception):
         }
         if self.errors:
             body["errors"] = [{"path": e.path, "message": e.message} for e in self.errors]
-        if self.run_id:
-            body["run_id"] = self.run_id
-        if self.session_id:
-            body["session_id"] = self.session_id
-        return body
-
-
-ErrorT = TypeVar("ErrorT", bound=GoAgentsError)
+        known = {"run_id": self.run_id, "session_id": self.session_id}
+        return body | {name: value for name, value in known.items() if value}
 
 
 class RequestError(GoAgentsError):
@@ -321,6 +316,14 @@ class ProviderTimedOut(ProviderError):
     retryable = True
 
 
+class DispatchFailed(GoAgentsError):
+    """The queue did not take the task."""
+
+    status = 503
+    code = "dispatch_failed"
+    retryable = True
+
+
 class ToolError(GoAgentsError):
     """The tool failed."""
 
@@ -375,6 +378,13 @@ class RunLimitReached(RunError):
     code = "run_limit_reached"
 
 
+class RunCancelled(RunError):
+    """The run was cancelled."""
+
+    status = 409
+    code = "run_cancelled"
+
+
 class RunInterrupted(RunError):
     """The process running this was asked to stop before the run finished."""
 
@@ -388,12 +398,3 @@ class LeaseLost(RunError):
 
     status = 409
     code = "lease_lost"
-
-
-def by_code(root: type[ErrorT]) -> dict[str, type[ErrorT]]:
-    """Return the classes of this module's tree below and with `root`; of a shared code, the more exact class."""
-    found = {root.code: root}
-    for child in root.__subclasses__():
-        if child.__module__ == __name__:
-            found |= by_code(child)
-    return found

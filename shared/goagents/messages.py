@@ -60,10 +60,13 @@ class ToolCallPart:
 @with_config(_STRICT)
 @dataclass(frozen=True, slots=True)
 class ToolResultPart:
+    """What a call came to. `unknown`: its process died, and nobody knows whether the call took effect."""
+
     call_id: str
     name: str
     content: tuple[Annotated[TextPart | ImagePart, Field(discriminator="type")], ...]
     is_error: bool = False
+    unknown: bool = False
     type: Literal["tool_result"] = "tool_result"
 
 

@@ -7,10 +7,15 @@
       .../toolsets/{a}.{tool}                      ToolsetRecord      tools that could not be opened
     tenants/{t}/sessions/{s}                       SessionRecord
       .../messages/{seq}                           MessageRecord      append-only
+      .../summaries/{seq}                          SummaryRecord      what stands for the messages up to seq
     tenants/{t}/runs/{r}                           RunRecord
       .../lease/current                            LeaseRecord        written by its owner alone
+      .../signals/{id}                             SignalRecord       written by others, read by the owner
       .../steps/{n}                                StepRecord         the journal
+      .../steps/{n}.{i}                            StepRecord         the result of one call, recorded at once
+      .../events/{attempt}-{seq}                   EventsRecord       a batch of events, named by its last one
     tenants/{t}/idempotency/{hash}                 IdempotencyRecord
+    tenants/{t}/deliveries/{run}.{event}           DeliveryRecord     a webhook on its way
     tenants/{t}/usage/{yyyymmdd}-{shard}           counters, see UsageRecord
 
 Only runs are leased. A slot, an instance and a session point at the run that holds them. Unknown fields are ignored,
@@ -95,7 +100,11 @@ class ToolsetRecord(Record):
 
 
 class SessionRecord(Record):
-    """`head` is the number of the last message; 0 before the first."""
+    """`head` is the number of the last message; 0 before the first.
+
+    `queue` names the runs that wait for `active_run` to end, the next one first. `compacted` is the number up to which
+    messages no longer go to the model: the SummaryRecord of that number, if there is one, stands for them.
+    """
 
     id: str
     namespace: str
@@ -104,8 +113,18 @@ class SessionRecord(Record):
     principal: str
     head: int
     active_run: str | None = None
+    queue: list[str] = Field(default_factory=list)
+    compacted: int = 0
     created_at: datetime
     updated_at: datetime
+
+
+class SummaryRecord(Record):
+    """`text` stands for the session's messages up to `seq`."""
+
+    seq: int
+    text: str
+    created_at: datetime
 
 
 class MessageRecord(Record):
@@ -122,6 +141,12 @@ class RunRecord(Record):
     """One turn. `input` and `output` are messages as JSON, `error` a problem as JSON, `usage` a `messages.Usage`.
 
     `log` is what `goagents logs` shows of it: `resources.LogEntry` without what the record itself says.
+
+    `head` is the number of its user message, None while the run waits for another one of its session. `attempt` counts
+    executions; `crashes` those that ended in a crash since the step `crashed_step`. `unfinished` are the ids of calls
+    that were in progress when the run was handed on: what they came to is not known. `waiting` is a `resources.Waiting`
+    as JSON, `decisions` what people decided, by the call's id. `event` is the id of the last event that holds.
+    `webhook` is the URL to tell of the end. `give_up_at` is when a waiting run fails.
     """
 
     id: str
@@ -137,6 +162,14 @@ class RunRecord(Record):
     slot: int | None = None
     instance: int | None = None
     attempt: int = 1
+    head: int | None = None
+    crashes: int = 0
+    crashed_step: int = 0
+    unfinished: list[str] = Field(default_factory=list)
+    waiting: dict[str, Any] | None = None
+    decisions: dict[str, dict[str, Any]] | None = None
+    event: str | None = None
+    webhook: str | None = None
     input: dict[str, Any]
     output: dict[str, Any] | None = None
     stop_reason: str | None = None
@@ -147,11 +180,15 @@ class RunRecord(Record):
     created_at: datetime
     started_at: datetime | None = None
     finished_at: datetime | None = None
+    give_up_at: datetime | None = None
     expire_at: datetime | None = None
 
 
 class LeaseRecord(Record):
-    """Who may write the run. It lives while `renewed_at` (server time) plus `ttl` seconds is not past."""
+    """Who may write the run. It lives while `renewed_at` (server time) plus `ttl` seconds is not past.
+
+    Of a run that nobody executes (queued, handed off) the owner is empty, and `ttl` is how long to wait for a worker.
+    """
 
     token: str
     owner: str
@@ -162,13 +199,37 @@ class LeaseRecord(Record):
     expire_at: datetime | None = None
 
 
+class SignalRecord(Record):
+    kind: Literal["cancel"]
+    principal: str
+    reason: str | None = None
+    created_at: datetime
+    expire_at: datetime | None = None
+
+
+class EventsRecord(Record):
+    """A batch of events: `[seq, type, data]` each, of one attempt. `position` sorts as its last event does."""
+
+    attempt: int
+    position: str
+    events: list[Any]
+    expire_at: datetime | None = None
+
+
 class StepRecord(Record):
-    """One step of the journal. A model step keeps the answer; a tools step its results, as messages in JSON."""
+    """One step of the journal. A model step keeps the answer; a tools step its results, as messages in JSON.
+
+    `intents` are the calls that a model step asks for: call_id, name, effect. A "result" is that of one call of the
+    step, recorded before the others' (`message` holds its ToolResultPart alone). A "summary" keeps what was made of
+    the session's older messages: `text`, for those up to `through`.
+    """
 
     number: int
-    kind: Literal["model", "tools"]
-    state: Literal["intent", "done", "failed"]
+    kind: Literal["model", "tools", "result", "summary"]
+    state: Literal["done"] = "done"
     message: dict[str, Any] | None = None
+    text: str | None = None
+    through: int | None = None
     intents: list[dict[str, Any]] | None = None
     usage: dict[str, int] | None = None
     duration: float | None = None
@@ -180,6 +241,22 @@ class IdempotencyRecord(Record):
     run: str
     payload_hash: str
     expire_at: datetime
+
+
+class DeliveryRecord(Record):
+    """A webhook of a run, until it is delivered or given up. `body` is sent as it is, each time the same."""
+
+    id: str
+    run: str
+    event: str
+    url: str
+    body: str
+    state: Literal["pending", "delivered", "failed"] = "pending"
+    attempts: int = 0
+    detail: str | None = None
+    next_at: datetime
+    created_at: datetime
+    expire_at: datetime | None = None
 
 
 class UsageRecord(Record):
@@ -262,6 +339,31 @@ class Paths:
 
     def step(self, run: str, number: int) -> str:
         return f"{self.steps(run)}/{sequence(number)}"
+
+    def result(self, run: str, number: int, index: int) -> str:
+        """Where the result of one call of the tools step `number` is recorded at once; it sorts behind that step."""
+        return f"{self.step(run, number)}.{index:04d}"
+
+    def events(self, run: str) -> str:
+        return f"{self.run(run)}/events"
+
+    def event_batch(self, run: str, position: str) -> str:
+        return f"{self.events(run)}/{position}"
+
+    def signal(self, run: str, kind: str) -> str:
+        return f"{self.run(run)}/signals/{kind}"
+
+    def summary(self, session: str, seq: int) -> str:
+        return f"{self.summaries(session)}/{sequence(seq)}"
+
+    def summaries(self, session: str) -> str:
+        return f"{self.session(session)}/summaries"
+
+    def deliveries(self) -> str:
+        return f"{self.root}/deliveries"
+
+    def delivery(self, run: str, event: str) -> str:
+        return f"{self.deliveries()}/{run}.{event}"
 
     def idempotency(self, key_hash: str) -> str:
         return f"{self.root}/idempotency/{key_hash}"

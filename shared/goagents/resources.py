@@ -107,14 +107,53 @@ class ScaleRequest(Body):
     instances: int = Field(ge=0, le=1000, strict=True)
 
 
+SessionPolicy = Literal["enqueue", "reject", "interrupt"]
+
+
 class ChatRequest(Body):
-    """`message` is text, or content parts: `{"type": "text", "text": …}` and `{"type": "image", …}`."""
+    """`message` is text, or content parts: `{"type": "text", "text": …}` and `{"type": "image", …}`.
+
+    `session_policy` is what to do where the session has a run in progress: wait for its end (`enqueue`), answer 409
+    (`reject`), or cancel it (`interrupt`). By default as the agent's specification says.
+    """
 
     message: (
         Annotated[str, StringConstraints(min_length=1)]
         | Annotated[list[Annotated[Content, Field(discriminator="type")]], Field(min_length=1, max_length=64)]
     )
     session_id: Identifier | None = None
+    session_policy: SessionPolicy | None = None
+
+
+class Webhook(Body):
+    """Where to send the run when it has ended, or waits for a person: signed as Standard Webhooks says."""
+
+    url: Annotated[str, StringConstraints(pattern=r"^https?://[^\s\x00-\x1f]+$", max_length=2048)]
+
+
+class RunRequest(ChatRequest):
+    webhook: Webhook | None = None
+
+
+class Decision(Body):
+    """What a person decides on one call, or without `call_id` on all that wait.
+
+    `allow` carries it out, with `arguments` in place of the model's if they are given; `deny` tells the model no, and
+    `reason`.
+    """
+
+    call_id: Annotated[str, StringConstraints(min_length=1, max_length=256)] | None = None
+    decision: Literal["allow", "deny"]
+    arguments: dict[str, Any] | None = None
+    reason: Annotated[str, StringConstraints(max_length=2000)] | None = None
+
+
+class ApproveRequest(Body):
+    decisions: Annotated[list[Decision], Field(min_length=1, max_length=128)]
+
+
+class CancelRequest(Body):
+    reason: Annotated[str, StringConstraints(max_length=2000)] | None = None
 
 
 class ChatResponse(Resource):
@@ -126,12 +165,67 @@ class ChatResponse(Resource):
     usage: Usage
 
 
+class WaitingCall(Resource):
+    """A call that waits for a person. `reason`: the tool's `approval` asks for it, or nobody knows whether it (or one
+    just like it) was carried out before its process died."""
+
+    call_id: str
+    name: str
+    arguments: dict[str, Any]
+    effect: Literal["read", "idempotent", "unsafe"]
+    reason: Literal["approval", "outcome_unknown"]
+
+
+class Waiting(Resource):
+    calls: list[WaitingCall]
+    since: datetime
+    until: datetime
+
+
+class RunStep(Resource):
+    """One step of a run: what the model said, or what the tools answered."""
+
+    number: int
+    kind: Literal["model", "tools", "result", "summary"]
+    message: Message | None = None
+    text: str | None = None
+    usage: Usage | None = None
+    created_at: datetime
+
+
+class Run(Resource):
+    """One turn of an agent. `steps` only where one run is asked for; `agent` is the agent's id."""
+
+    id: str
+    kind: Literal["chat", "stream", "background"]
+    status: Literal["queued", "running", "waiting", "handed_off", "succeeded", "failed", "cancelled"]
+    session_id: str
+    agent: str
+    generation: int
+    attempt: int
+    input: Message
+    output: Message | None = None
+    stop_reason: str | None = None
+    usage: Usage | None = None
+    tool_calls: int = 0
+    error: dict[str, Any] | None = None
+    waiting: Waiting | None = None
+    webhook: str | None = None
+    created_at: datetime
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+    steps: list[RunStep] | None = None
+
+
 class Session(Resource):
+    """A conversation. `queued_runs` wait for `active_run` to end, the next one first."""
+
     id: str
     namespace: str
     cluster: str
     messages: int
     active_run: str | None = None
+    queued_runs: list[str] = Field(default_factory=list)
     created_at: datetime
     updated_at: datetime
 
@@ -144,12 +238,22 @@ class SessionMessage(Resource):
     created_at: datetime
 
 
+class SweepReport(Resource):
+    """What a sweep found and did. `redispatched` runs were left behind, and are gone on with."""
+
+    checked: int = 0
+    redispatched: int = 0
+    expired: int = 0
+    deliveries: int = 0
+    purged: int = 0
+
+
 class LogEntry(Resource):
-    """One thing an agent did. `kind` is "run" (it started), "finished", "model" or "tools"."""
+    """One thing an agent did. `kind` is "run" (it started), "finished", "model", "tools" or "waiting"."""
 
     at: datetime
     severity: Literal["INFO", "ERROR"]
-    kind: Literal["run", "model", "tools", "finished"]
+    kind: Literal["run", "model", "tools", "waiting", "finished"]
     run_id: str
     session_id: str
     agent: str

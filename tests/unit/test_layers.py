@@ -20,7 +20,7 @@ MAX_FUNCTION_LINES = 60
 MAX_ENTRY_POINT_LINES = 15
 
 DEPLOYABLE = {"health", "clusters", "agents", "chat", "stream", "metrics", "gateway"}
-PORTS = {"store", "providers", "tools", "telemetry", "secrets", "dispatch"}
+PORTS = {"store", "providers", "tools", "telemetry", "secrets", "dispatch", "webhooks"}
 CORE = {"engine", "access", "memory"}
 # What the adapters of one port share, beside its base: it lies between the port and them.
 FAMILY = {
@@ -34,6 +34,7 @@ FAMILY = {
 }
 LAYERS = {
     "errors": 0,
+    "codes": 0,
     "messages": 0,
     "ids": 0,
     "clock": 0,

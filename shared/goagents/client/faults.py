@@ -8,7 +8,8 @@ from typing import Any
 import httpx2
 
 from goagents import errors
-from goagents.errors import FieldError, GoAgentsError, by_code
+from goagents.codes import by_code
+from goagents.errors import FieldError, GoAgentsError
 
 
 class ServerUnreachable(GoAgentsError):

@@ -14,6 +14,7 @@ from typing import Literal
 from pydantic_core import to_json
 
 from goagents.access.principal import Principal
+from goagents.codes import by_code
 from goagents.errors import (
     Conflict,
     GoAgentsError,
@@ -26,7 +27,6 @@ from goagents.errors import (
     StoreConflict,
     StoreError,
     StoreUnavailable,
-    by_code,
 )
 from goagents.ids import new_id
 from goagents.messages import MESSAGE, Message, TextPart, Usage

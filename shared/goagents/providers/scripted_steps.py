@@ -8,7 +8,8 @@ from typing import Annotated, Any, Self
 
 from pydantic import Field, PrivateAttr, ValidationError, model_validator
 
-from goagents.errors import ConfigurationError, FieldError, ProviderError, by_code
+from goagents.codes import by_code
+from goagents.errors import ConfigurationError, FieldError, ProviderError
 from goagents.messages import Message, StopReason, TextPart, ToolResultPart
 from goagents.spec.types import Duration, Model
 

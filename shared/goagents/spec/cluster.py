@@ -84,6 +84,38 @@ class Fallback(Model):
     model_settings: dict[str, Any] = Field(default_factory=dict, max_length=64, description=SETTINGS_DESCRIPTION)
 
 
+class ContextPolicy(Model):
+    """How much of a session goes to the model."""
+
+    strategy: Literal["trim", "summarize", "none"] = Field(
+        "trim",
+        description="What happens to the older messages of a session that is longer than `max_tokens`: they are left "
+        "out (`trim`), the agent's model writes a summary that stands for them (`summarize`), or all of them are sent, "
+        "and the model may refuse (`none`). They stay in the session in any case.",
+    )
+    max_tokens: Integer = Field(
+        100_000, ge=1_000, le=10_000_000, description="Most tokens of a session that go to the model, as estimated."
+    )
+    keep_tokens: Integer | None = Field(
+        None,
+        ge=100,
+        le=10_000_000,
+        description="Tokens of the newest turns that stay as they are when the rest is left out or summarised; half of "
+        "`max_tokens` if unset. The larger the gap, the longer the prompt's beginning stays the same, which is what "
+        "providers cache.",
+    )
+
+    @model_validator(mode="after")
+    def _keeps_less(self) -> Self:
+        if self.keep_tokens is not None and self.keep_tokens >= self.max_tokens:
+            raise PydanticCustomError("context", "`keep_tokens` is not less than `max_tokens`")
+        return self
+
+    @property
+    def kept(self) -> int:
+        return self.keep_tokens if self.keep_tokens is not None else self.max_tokens // 2
+
+
 class AgentSpec(Model):
     name: DnsLabel = Field(description="Name of the agent, unique in the cluster, a DNS label.")
     description: str | None = Field(None, max_length=4096, description="What the agent is for, for people.")
@@ -100,7 +132,18 @@ class AgentSpec(Model):
     output_schema: JsonSchema | None = Field(None, description="JSON Schema the final answer has to fit.")
     max_turns: Integer = Field(25, ge=1, le=1000, description="Most calls of the model in one run.")
     timeout: Duration | None = Field(
-        None, gt=0, description="Longest time of one run; `server.timeout` where it is not set."
+        None,
+        gt=0,
+        description="Longest time of one run from its start to its end, time spent waiting for a person apart; "
+        "`runs.timeout` where it is not set.",
+    )
+    session_policy: Literal["enqueue", "reject", "interrupt"] = Field(
+        "enqueue",
+        description="What a message does to a session that has a run in progress: it waits for its end (`enqueue`), is "
+        "answered 409 (`reject`), or cancels it (`interrupt`). A request may say otherwise.",
+    )
+    context: ContextPolicy = Field(
+        default_factory=ContextPolicy, description="How much of a session goes to the model."
     )
     min_instances: Integer | None = Field(
         None, ge=0, le=1000, description="Instances kept when idle: 0, or 1 without `scale_to_zero`."

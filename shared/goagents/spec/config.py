@@ -56,7 +56,14 @@ class ServerConfig(Model):
         description="Address `goagents run` listens on. Without `auth` it is 127.0.0.1 whatever stands here.",
     )
     port: Port = Field(8080, description="Port `goagents run` listens on.")
-    timeout: Duration = Field(300.0, gt=0, le=3600, description="Longest time of one request.")
+    timeout: Duration = Field(
+        300.0, gt=0, le=3600, description="Longest time of one request; a run goes on in the background beyond it."
+    )
+    background: bool | None = Field(
+        None,
+        description="Whether a process keeps its CPU when no request is open, so that a run goes on there when its "
+        "client leaves. By default not on Cloud Run, and everywhere else.",
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="What is logged.")
     log_format: Literal["auto", "json", "pretty"] = Field(
         "auto", description="`json` is Cloud Logging's format; `auto` is pretty on a terminal and JSON elsewhere."
@@ -183,6 +190,97 @@ class AllowConfig(Model):
         return frozenset(self.env) | secrets
 
 
+class RunsConfig(Model):
+    """How long things may take, and how soon they are found again."""
+
+    timeout: Duration = Field(
+        3600.0, gt=0, le=7 * 86_400, description="Longest time of one run whose agent has no `timeout`."
+    )
+    worker_timeout: Duration = Field(
+        900.0,
+        gt=0,
+        le=1785,
+        description="Longest time of one call of the worker; before it, a run is handed on. A single call of a model "
+        "that takes longer fails. Below the worker's own request timeout, and 30 minutes, which Cloud Tasks waits.",
+    )
+    lease_ttl: Duration = Field(
+        30.0,
+        ge=0.1,
+        le=600,
+        description="Time after which a process that does not renew its lease of a run counts as dead. Renewed three "
+        "times as often.",
+    )
+    dispatch_grace: Duration = Field(
+        30.0, ge=0.1, le=3600, description="Time a run may wait for a worker until the sweeper dispatches it again."
+    )
+    sweep_interval: Duration = Field(
+        15.0, ge=0.1, le=3600, description="Time between two sweeps of `goagents run`; deployed, Cloud Scheduler's."
+    )
+    poll_interval: Duration = Field(
+        2.0, ge=0.01, le=60, description="Time between looks of a run's owner at what others ask of it (`cancel`)."
+    )
+    max_attempts: Integer = Field(
+        5, ge=1, le=100, description="Times a run is taken up again at the same step before it fails."
+    )
+    max_queue: Integer = Field(
+        100, ge=1, le=1000, description="Most runs that wait in one session; one more is answered 429."
+    )
+    waiting_timeout: Duration = Field(7 * 86_400, gt=0, description="Time a run waits for a person until it fails.")
+    retention: Duration = Field(30 * 86_400, ge=60, description="Time a run is kept.")
+
+
+class DispatchConfig(Model):
+    """Where a run goes that is to be gone on with by another invocation."""
+
+    type: Literal["local", "cloud_tasks"] | None = Field(
+        None,
+        description="`cloud_tasks`, or `local` (the serving process itself). By default `cloud_tasks` where `queue` is "
+        "set.",
+    )
+    queue: Annotated[str, StringConstraints(pattern=r"^projects/[^/]+/locations/[^/]+/queues/[^/]+$")] | None = Field(
+        None, description="The Cloud Tasks queue: `projects/P/locations/L/queues/Q`."
+    )
+    worker_url: HttpUrl | None = Field(None, description="Address of the worker function: `https://…/worker`.")
+    service_account: ShortText | None = Field(
+        None,
+        description="E-mail of the service account whose identity token Cloud Tasks sends. Without it, tasks carry "
+        "GOAGENTS_INTERNAL_KEY.",
+    )
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        if self.chosen == "cloud_tasks" and (self.queue is None or self.worker_url is None):
+            raise PydanticCustomError("dispatch", "`cloud_tasks` needs `queue` and `worker_url`")
+        return self
+
+    @property
+    def chosen(self) -> Literal["local", "cloud_tasks"]:
+        return self.type or ("cloud_tasks" if self.queue else "local")
+
+
+class InternalConfig(Model):
+    """Who may call `/worker` and `/sweep`, beside the holder of GOAGENTS_INTERNAL_KEY."""
+
+    service_accounts: tuple[ShortText, ...] = Field(
+        (), max_length=20, description="E-mails of the service accounts whose Google identity tokens are taken."
+    )
+    audience: ShortText | None = Field(
+        None, description="The tokens' audience; the address of the request where it is not set."
+    )
+
+
+class WebhooksConfig(Model):
+    secrets: Annotated[tuple[SecretStr, ...], Field(max_length=8)] = Field(
+        (),
+        description="Keys that sign webhooks (`whsec_` and base64), the newest first; all of them sign, so that a key "
+        "can be replaced. Without any, runs with a `webhook` are refused.",
+    )
+    timeout: Duration = Field(15.0, gt=0, le=120, description="Longest time of one delivery.")
+    max_attempts: Integer = Field(
+        8, ge=1, le=20, description="Deliveries tried, with growing pauses, until a webhook is given up."
+    )
+
+
 class McpServerConfig(Model):
     command: Path | None = Field(None, description="Program to start; it speaks over standard input and output.")
     args: tuple[str, ...] = Field((), max_length=256, description="Arguments of the program.")
@@ -235,6 +333,18 @@ class Config(Model):
     )
     allow: Annotated[AllowConfig, BeforeValidator(_empty)] = Field(
         default_factory=AllowConfig, description="What tools and clusters received over HTTP may reach."
+    )
+    runs: Annotated[RunsConfig, BeforeValidator(_empty)] = Field(
+        default_factory=RunsConfig, description="How long runs may take, and how soon they are found again."
+    )
+    dispatch: Annotated[DispatchConfig, BeforeValidator(_empty)] = Field(
+        default_factory=DispatchConfig, description="How a run reaches another invocation."
+    )
+    internal: Annotated[InternalConfig, BeforeValidator(_empty)] = Field(
+        default_factory=InternalConfig, description="Who may call the worker and the sweeper."
+    )
+    webhooks: Annotated[WebhooksConfig, BeforeValidator(_empty)] = Field(
+        default_factory=WebhooksConfig, description="How the end of a run is told to others."
     )
     mcp_servers: Annotated[dict[ShortText, McpServerConfig], BeforeValidator(_empty)] = Field(
         default_factory=dict, max_length=200, description="Servers that `mcp` tools name in `server`."

@@ -12,6 +12,7 @@ from .types import Duration, HttpUrl, Integer, Model, ShortText, Size, ToolName
 Method = Literal["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"]
 Effect = Literal["read", "idempotent", "unsafe"]
 Approval = Literal["never", "unsafe", "always"]
+UnknownOutcome = Literal["tell", "wait"]
 
 
 def later(feature: str) -> PydanticCustomError:
@@ -71,7 +72,15 @@ class BaseToolSpec(Model):
     )
     cache_ttl: Duration | None = Field(None, description="Time an answer is kept for reuse. Not in this version.")
     approval: Approval = Field(
-        "never", description="When a person has to approve a call. Only `never` in this version."
+        "never",
+        description="Which calls a person has to approve: none, those whose effect is `unsafe`, or all. The run waits, "
+        "and holds nothing, until `goagents runs approve`.",
+    )
+    unknown_outcome: UnknownOutcome = Field(
+        "tell",
+        description="What happens to an `unsafe` call whose process died before its result was recorded: the model is "
+        "told that nobody knows whether it took effect (`tell`), or a person decides (`wait`). It is never repeated "
+        "by itself.",
     )
     max_output: Size = Field(65_536, description="Longest result given to the model; more is cut.")
 
@@ -87,13 +96,6 @@ class BaseToolSpec(Model):
     def _no_cache(cls, value: float | None) -> float | None:
         if value is not None:
             raise later("caching of tool results (`cache_ttl`)")
-        return value
-
-    @field_validator("approval")
-    @classmethod
-    def _no_approval(cls, value: str) -> str:
-        if value != "never":
-            raise later("approval of tool calls (`approval`)")
         return value
 
 

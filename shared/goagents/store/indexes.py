@@ -24,6 +24,12 @@ INDEXES: tuple[Index, ...] = (
     Index("runs", ("cluster_uid", "agent", "created_at")),
     Index("runs", ("cluster_uid", "agent", "created_at"), descending=True),
     Index("runs", ("status", "created_at")),
+    Index("runs", ("created_at",), descending=True),
+    Index("runs", ("status", "created_at"), descending=True),
+    Index("runs", ("session", "created_at"), descending=True),
+    Index("runs", ("agent", "created_at"), descending=True),
+    Index("events", ("position",)),
+    Index("deliveries", ("state", "next_at")),
     Index("sessions", ("cluster_uid", "created_at")),
     Index("usage", ("day",)),
 )
@@ -40,6 +46,13 @@ EXEMPT_FIELDS: tuple[str, ...] = (
     "intents",
     "scaling",
     "log",
+    "events",
+    "queue",
+    "waiting",
+    "decisions",
+    "unfinished",
+    "body",
+    "text",
     "_write",  # the Firestore store's own: new with every write
     "content",  # of the parts of large documents
 )

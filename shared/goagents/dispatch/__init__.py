@@ -1,0 +1,1 @@
+"""Handing work to a fresh invocation: the port and its adapters."""

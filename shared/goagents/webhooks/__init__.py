@@ -1,0 +1,1 @@
+"""Telling others of the end of a run: the port and its adapter."""
