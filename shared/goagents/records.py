@@ -7,7 +7,6 @@
       .../toolsets/{a}.{tool}                      ToolsetRecord      tools that could not be opened
     tenants/{t}/sessions/{s}                       SessionRecord
       .../messages/{seq}                           MessageRecord      append-only
-      .../summaries/{seq}                          SummaryRecord      what stands for the messages up to seq
     tenants/{t}/runs/{r}                           RunRecord
       .../lease/current                            LeaseRecord        written by its owner alone
       .../signals/{id}                             SignalRecord       written by others, read by the owner
@@ -103,7 +102,7 @@ class SessionRecord(Record):
     """`head` is the number of the last message; 0 before the first.
 
     `queue` names the runs that wait for `active_run` to end, the next one first. `compacted` is the number up to which
-    messages no longer go to the model: the SummaryRecord of that number, if there is one, stands for them.
+    messages no longer go to the model; `summary`, if there is one, stands for them.
     """
 
     id: str
@@ -115,16 +114,9 @@ class SessionRecord(Record):
     active_run: str | None = None
     queue: list[str] = Field(default_factory=list)
     compacted: int = 0
+    summary: str | None = None
     created_at: datetime
     updated_at: datetime
-
-
-class SummaryRecord(Record):
-    """`text` stands for the session's messages up to `seq`."""
-
-    seq: int
-    text: str
-    created_at: datetime
 
 
 class MessageRecord(Record):
@@ -352,12 +344,6 @@ class Paths:
 
     def signal(self, run: str, kind: str) -> str:
         return f"{self.run(run)}/signals/{kind}"
-
-    def summary(self, session: str, seq: int) -> str:
-        return f"{self.summaries(session)}/{sequence(seq)}"
-
-    def summaries(self, session: str) -> str:
-        return f"{self.session(session)}/summaries"
 
     def deliveries(self) -> str:
         return f"{self.root}/deliveries"

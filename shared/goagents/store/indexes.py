@@ -27,7 +27,9 @@ INDEXES: tuple[Index, ...] = (
     Index("runs", ("created_at",), descending=True),
     Index("runs", ("status", "created_at"), descending=True),
     Index("runs", ("session", "created_at"), descending=True),
-    Index("runs", ("agent", "created_at"), descending=True),
+    Index("runs", ("cluster_uid", "status", "created_at"), descending=True),
+    Index("runs", ("cluster_uid", "agent", "status", "created_at"), descending=True),
+    Index("runs", ("session", "status", "created_at"), descending=True),
     Index("events", ("position",)),
     Index("deliveries", ("state", "next_at")),
     Index("sessions", ("cluster_uid", "created_at")),
@@ -53,6 +55,7 @@ EXEMPT_FIELDS: tuple[str, ...] = (
     "unfinished",
     "body",
     "text",
+    "summary",
     "_write",  # the Firestore store's own: new with every write
     "content",  # of the parts of large documents
 )
