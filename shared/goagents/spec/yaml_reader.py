@@ -29,6 +29,7 @@ _BOOLEAN = {text: value for value in (True, False) for text in (str(value), str(
 _INTEGER = re.compile(r"[-+]?\d{1,400}|0o[0-7]{1,400}|0x[0-9a-fA-F]{1,400}", re.ASCII)
 _FLOAT = re.compile(r"[-+]?(?:\.\d+|\d+(?:\.\d*)?)(?:[eE][-+]?\d+)?", re.ASCII)
 _TAG = "tag:yaml.org,2002:"
+_TOO_DEEP = "exceeded maximum nesting depth"  # libyaml from 0.2.6 on reads ahead, and stops at 1,000 levels itself
 
 
 def read_yaml(text: str, file: str | None = None) -> list[Node]:
@@ -38,6 +39,8 @@ def read_yaml(text: str, file: str | None = None) -> list[Node]:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         place = Mark(file, mark.line + 1, mark.column + 1) if mark else None
+        if place and error.problem == _TOO_DEEP:
+            raise too_deep(place) from None
         raise DocumentError(f"not YAML: {error.problem or error.context}", place) from None
     except yaml.reader.ReaderError as error:
         before = text[: error.position]

@@ -13,6 +13,8 @@ _MAX_DEPTH = 200
 _MAX_ALIASES = 10_000
 _MAX_MERGED = 100_000
 _MAX_HOPS = 16
+_TOO_DEEP = "exceeded maximum nesting depth"  # libyaml from 0.2.6 on reads ahead, and stops at 1,000 levels itself
+_MERGE = "tag:yaml.org,2002:merge"
 _INTEGER = re.compile(r"[-+]?[0-9]+")
 
 
@@ -102,6 +104,8 @@ def _parse_yaml(text: str) -> Any:
     except Unsupported:
         raise
     except (yaml.YAMLError, ValueError, RecursionError) as error:
+        if getattr(error, "problem", None) == _TOO_DEEP:
+            raise _too_deep() from None
         mark = getattr(error, "problem_mark", None)
         place = f" (line {mark.line + 1})" if mark else ""
         raise Unsupported(f"it is neither JSON nor YAML{place}") from error
@@ -114,7 +118,7 @@ def _check_shape(text: str) -> None:
         if isinstance(event, yaml.CollectionStartEvent):
             depth += 1
             if depth > _MAX_DEPTH:
-                raise Unsupported(f"it is nested more than {_MAX_DEPTH} levels deep")
+                raise _too_deep()
         elif isinstance(event, yaml.CollectionEndEvent):
             depth -= 1
         elif isinstance(event, yaml.AliasEvent):
@@ -123,8 +127,14 @@ def _check_shape(text: str) -> None:
                 raise Unsupported(f"it has more than {_MAX_ALIASES} aliases")
 
 
+def _too_deep() -> Unsupported:
+    return Unsupported(f"it is nested more than {_MAX_DEPTH} levels deep")
+
+
 class _Loader(yaml.CSafeLoader):
     """YAML as JSON has it: keys are strings, dates stay text, only true and false are booleans (`no` is a name)."""
+
+    _merged = 0
 
     yaml_implicit_resolvers = {  # noqa: RUF012 - as PyYAML declares it
         first: [
@@ -136,9 +146,34 @@ class _Loader(yaml.CSafeLoader):
     }
 
     def flatten_mapping(self, node: yaml.MappingNode) -> None:
+        """Merge what `<<` names: the mapping's own keys go before, of two sources the earlier one.
+
+        Not left to PyYAML: 6.0.4 lets the later source go before, where a key is longer than a character.
+        """
+        sources: list[yaml.Node] = []
+        for key, value in node.value:
+            if key.tag == _MERGE:
+                sources += value.value if isinstance(value, yaml.SequenceNode) else [value]
+        if sources:
+            own = [pair for pair in node.value if pair[0].tag != _MERGE]
+            node.value = own  # a source may be this mapping itself
+            node.value = self._merge(node, sources) + own
         super().flatten_mapping(node)
-        if len(node.value) > _MAX_MERGED:  # checked at each level, before the next one multiplies it
-            raise Unsupported("its merge keys (`<<`) inflate it too much")
+
+    def _merge(self, node: yaml.MappingNode, sources: list[yaml.Node]) -> list[Any]:
+        """Return the pairs of the sources, the one that goes before last."""
+        merged: list[Any] = []
+        for source in reversed(sources):
+            if not isinstance(source, yaml.MappingNode):
+                raise yaml.constructor.ConstructorError(
+                    "while merging", node.start_mark, "expected a mapping", source.start_mark
+                )
+            self.flatten_mapping(source)
+            merged += source.value
+            self._merged += len(source.value)  # of the whole document: many small merges inflate it as well
+            if self._merged > _MAX_MERGED:
+                raise Unsupported("its merge keys (`<<`) inflate it too much")
+        return merged
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         mapping = super().construct_mapping(node, deep=deep)

@@ -146,7 +146,8 @@ class TestBounds:
         assert "more than" in refused(text).message
 
     @pytest.mark.parametrize(
-        "text", ["[" * 1_000_000, "{a: " * 300_000, "- " * 500_000, "? " * 100_000, "[" * 66 + "]" * 66]
+        "text",
+        ["[" * 1_000_000, "{a: " * 300_000, "- " * 500_000, "? " * 100_000, "[" * 66 + "]" * 66, "[{a: " * 20_000],
     )
     def test_deep_nesting(self, text: str):
         assert f"nested deeper than {MAX_DEPTH} levels" in refused(text).message

@@ -70,6 +70,38 @@ def test_a_merge_bomb_is_refused():
     assert time.monotonic() - began < 5
 
 
+def test_many_merges_of_much_are_refused():
+    keys = ", ".join(f"k{n}: 1" for n in range(5000))
+    with pytest.raises(Unsupported, match="merge keys"):
+        parse(f"a: &a {{{keys}}}\nb: [{'{<<: *a}, ' * 5000}]\nopenapi: 3.0.3".encode())
+
+
+@pytest.mark.parametrize("key", ["a", "name"])
+def test_what_is_merged_stands_back_behind_what_is_nearer(key: str):
+    lines = [
+        "openapi: 3.0.3",
+        f"x: &x {{{key}: 1, more: 1}}",
+        f"y: &y {{{key}: 2, other: 2}}",
+        "z: &z {<<: *y}",
+        "of-two: {<<: [*x, *y]}",
+        f"own: {{<<: [*x, *y], {key}: 3}}",
+        f"first: {{{key}: 3, <<: *x}}",
+        "deep: {<<: *z}",
+        f"itself: &i {{<<: *i, {key}: 4}}",
+    ]
+    root = parse("\n".join(lines).encode()).root
+    assert root["of-two"] == {key: 1, "more": 1, "other": 2}
+    assert root["own"] == {key: 3, "more": 1, "other": 2}
+    assert root["first"] == {key: 3, "more": 1}
+    assert root["deep"] == {key: 2, "other": 2}
+    assert root["itself"] == {key: 4}
+
+
+def test_only_mappings_are_merged():
+    with pytest.raises(Unsupported, match=r"neither JSON nor YAML \(line 2\)"):
+        parse(b"openapi: 3.0.3\na: {<<: [1]}")
+
+
 def test_too_many_aliases_are_refused():
     with pytest.raises(Unsupported, match="aliases"):
         parse(b"a: &a 1\nb: [" + b"*a," * 10_001 + b"]")
