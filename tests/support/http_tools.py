@@ -15,11 +15,11 @@ from tests.support.ports import free_port
 
 from goagents.errors import ConfigurationError
 from goagents.messages import TextPart
+from goagents.net.guarded import Lookup, system_lookup
 from goagents.spec.references import Reference, parse
 from goagents.spec.tools import HttpToolSpec
 from goagents.tools.base import Tool, ToolContext, ToolEnvironment, ToolResult
 from goagents.tools.http import HttpToolset
-from goagents.tools.http_client import Lookup, system_lookup
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 _START_TIMEOUT = 20.0

@@ -29,9 +29,10 @@ FAMILY = {
     "goagents.store.paging",
     "goagents.providers.faults",
     "goagents.providers.sse",
-    "goagents.tools.address_guard",
     "goagents.tools.naming",
 }
+# What the adapters of all ports share: where outbound connections may go.
+COMMON = {"net"}
 LAYERS = {
     "errors": 0,
     "codes": 0,
@@ -43,6 +44,7 @@ LAYERS = {
     "records": 1,
     "resources": 1,
     "settings": 1,
+    "net": 2,
     "engine": 3,
     "access": 3,
     "memory": 3,
@@ -151,7 +153,8 @@ def forbidden(found: Import) -> str | None:
         "imports point downward only": below > above,
         "the client knows L0 and L1 only": area == ["client"] and target != ["client"] and below > 1,
         "the API knows nothing of the command line": area == ["api"] and target == ["cli"],
-        "an adapter knows its own port only": ours and below == 2 and area != target,
+        "an adapter knows its own port only": ours and below == 2 and area != target and not set(target) & COMMON,
+        "what all adapters share knows no port": bool(set(area) & COMMON) and bool(set(target) & PORTS),
         "an adapter knows nothing of the engine": ours and bool(set(target) & CORE),
         "an adapter never imports another": ours and theirs and ours != theirs,
         "the engine knows ports, never an adapter": theirs and bool(set(area) & CORE),
@@ -284,7 +287,10 @@ PLANTED = dict.fromkeys(MODULES, "") | {
         ("goagents.store.firestore", "from .sqlite import SqliteStore", "never imports another"),
         ("goagents.tools.http", "from goagents.store.base import Store", "its own port"),
         ("goagents.tools.http", "from goagents.engine.execution.loop import run", "nothing of the engine"),
+        ("goagents.net.guarded", "from goagents.tools.base import Tool", "knows no port"),
+        ("goagents.net.guarded", "from goagents.tools.http import HttpTool", "downward"),
         ("goagents.client", "from goagents.store.base import Store", "L0 and L1"),
+        ("goagents.client", "from goagents.net.guarded import GuardedSession", "L0 and L1"),
         ("goagents.api.agents", "from goagents.cli.main import main", "nothing of the command line"),
         ("goagents.drawer.things", "import goagents.errors", "does not name"),
     ],
@@ -303,7 +309,8 @@ def test_a_planted_import_is_found(module: str, source: str, reason: str):
         ),
         ("goagents.tools.http", "from goagents.tools.base import Tool"),
         ("goagents.tools.http.openapi", "from goagents.tools.http import guard"),
-        ("goagents.tools.http_client", "from . import address_guard\nfrom .http_body import read_body"),
+        ("goagents.tools.http_client", "from . import naming\nfrom .http_body import read_body"),
+        ("goagents.webhooks.http", "from goagents.net.guarded import GuardedSession"),
         ("goagents.cli.main", "from goagents.client import Client"),
     ],
 )

@@ -7,11 +7,12 @@ from typing import Any
 from yarl import URL
 
 from goagents.errors import GoAgentsError, ToolError, ToolFailed, ToolInvalidArguments, ToolUnavailable
+from goagents.net.guarded import Lookup, system_lookup
 from goagents.spec.references import Reference, parse, references
 from goagents.spec.tools import HttpToolSpec
 from goagents.tools.base import Tool, ToolContext, ToolDefinition, ToolEnvironment, ToolResult, Toolset
 from goagents.tools.http_calls import Call, default_effect, typed_call, url_call
-from goagents.tools.http_client import HttpClient, HttpRequest, Lookup, system_lookup
+from goagents.tools.http_client import HttpClient, HttpRequest
 from goagents.tools.http_openapi import OpenApiSource, operation_calls
 from goagents.tools.http_result import MAX_IMAGE, Redactor, read_limit, render
 from goagents.tools.naming import safe_name

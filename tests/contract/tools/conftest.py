@@ -1,5 +1,6 @@
-"""The fixtures of `tests/support/http_tools.py`."""
+"""The fixtures of `tests/support/http_tools.py` and `tests/support/outbound.py`."""
 
 from tests.support.http_tools import httpbin, opener, serve
+from tests.support.outbound import authority
 
-__all__ = ["httpbin", "opener", "serve"]
+__all__ = ["authority", "httpbin", "opener", "serve"]

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+from goagents.net.address_guard import AddressGuard
 from goagents.spec.config import AllowConfig
 from goagents.spec.tools import HttpToolSpec
-from goagents.tools.address_guard import AddressGuard
 from goagents.tools.base import ToolEnvironment
 from goagents.tools.http import build
 

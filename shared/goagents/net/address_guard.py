@@ -96,7 +96,7 @@ class _Exceptions:
 class AddressGuard:
     """Decides on hosts before they are looked up, and on every address a look-up gave.
 
-    `allowed` is `ToolEnvironment.allowed_addresses`. Raises ConfigurationError for an entry it cannot read.
+    `allowed` is the configuration's `allow.addresses`. Raises ConfigurationError for an entry it cannot read.
     """
 
     allowed: tuple[str, ...] = ()

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from yarl import URL
 
 from goagents.errors import AddressRefused, ConfigurationError
-from goagents.tools.address_guard import AddressGuard
+from goagents.net.address_guard import AddressGuard
 
 GUARD = AddressGuard()
 PRIVATE_V4 = [

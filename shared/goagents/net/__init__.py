@@ -1,0 +1,1 @@
+"""Outbound HTTP to addresses that others name: what the adapters that send it share."""
