@@ -5,6 +5,7 @@ returned: no second look-up can give another answer. TLS still verifies the cert
 """
 
 import asyncio
+import os
 import socket
 import ssl
 from collections.abc import Awaitable, Callable, Sequence
@@ -150,8 +151,15 @@ def _explain_client_error(error: aiohttp.ClientError, place: str) -> str:
         reason = getattr(error.certificate_error, "verify_message", "") or "it cannot be verified"
         return f"the certificate of {place} is refused ({reason}); a private authority goes into `ca_bundle`"
     if isinstance(error, aiohttp.ClientConnectorError) and not isinstance(error, aiohttp.ClientConnectorDNSError):
-        return f"cannot connect to {place}: {error.os_error.strerror or type(error.os_error).__name__}"
+        return f"cannot connect to {place}: {_fault(error.os_error)}"
     for kind, what in _FAILURES:
         if isinstance(error, kind):
             return f"{place} {what}"
     return f"{place} does not speak proper HTTP ({type(error).__name__})"
+
+
+def _fault(error: OSError) -> str:
+    """Name the fault; asyncio's own text has the address, which is the network's business."""
+    if isinstance(error, ssl.SSLError):
+        return error.strerror or "TLS fails"
+    return os.strerror(error.errno) if error.errno else type(error).__name__
