@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 from typing import get_args
 
-from goagents import app
+from goagents import app, events
 from goagents.api.errors import NotServing
 from goagents.api.operations import OPERATIONS
 from goagents.api.params import DEFAULT_PAGE_SIZE, MAX_IDEMPOTENCY_KEY, MAX_PAGE_SIZE
@@ -40,7 +40,14 @@ def test_every_code_is_there_under_its_status():
 
 
 def test_every_event_is_there():
-    assert set(re.findall(r"^\| `([a-z]+\.[a-z]+)` \|", PAGE, re.MULTILINE)) == set(get_args(EventType))
+    table = PAGE.split("| event | data |")[1].split("\n\n")[0]
+    told = dict(re.findall(r"^\| `([a-z_.]+)` \| (.+) \|$", table, re.MULTILINE))
+    written = dict(re.findall(r"^\| ([a-z_.]+) \| (.+) \|$", events.__doc__ or "", re.MULTILINE))
+    del written["type"]
+    assert list(told) == list(written) == list(get_args(EventType))
+    for event, data in told.items():
+        fields = set(re.findall(r"`([a-z_]+)`", data)) - {"chat"}
+        assert fields <= set(re.findall(r"[a-z_]+", written[event])), event
 
 
 def test_bounds_are_as_they_are():
