@@ -2,13 +2,12 @@
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from goagents.app import ResolverFactory
 from goagents.clock import Clock, SystemClock
-from goagents.dispatch.base import Task
 from goagents.engine.services import Services
 from goagents.providers.base import Provider
 from goagents.settings import Settings
@@ -17,10 +16,11 @@ from goagents.spec.tools import McpToolSpec
 from goagents.store.base import Store
 from goagents.store.sqlite import SQLiteStore
 from goagents.telemetry.base import Telemetry
+from goagents.testing.dispatch import RecordingDispatch
 from goagents.testing.models import ScriptedModel
 from goagents.testing.tools import StaticToolset, StaticToolsets
+from goagents.testing.webhooks import RecordingWebhooks
 from goagents.tools.base import Tool
-from goagents.webhooks.base import Delivery, Receipt
 
 ENTRY = McpToolSpec(type="mcp", name="tools", server="tools")
 
@@ -40,39 +40,13 @@ class OneProvider:
 
 
 @dataclass
-class Tasks:
-    tasks: list[Task] = field(default_factory=list)
-
-    async def enqueue(self, task: Task) -> None:
-        self.tasks.append(task)
-
-    async def aclose(self) -> None:
-        """Nothing to close."""
-
-
-@dataclass
-class Deliveries:
-    deliveries: list[Delivery] = field(default_factory=list)
-
-    def check(self, url: str) -> None:
-        """Any URL will do."""
-
-    async def deliver(self, delivery: Delivery) -> Receipt:
-        self.deliveries.append(delivery)
-        return Receipt("delivered", "200")
-
-    async def aclose(self) -> None:
-        """Nothing to close."""
-
-
-@dataclass
 class Parts:
     store: Store
     providers: OneProvider
     toolset: StaticToolset
     services: Services
-    dispatch: Tasks
-    webhooks: Deliveries
+    dispatch: RecordingDispatch
+    webhooks: RecordingWebhooks
 
     def says(self, *steps: str | Mapping[str, Any]) -> ScriptedModel:
         """Have the model answer this, from now on."""
@@ -90,7 +64,7 @@ class Parts:
 async def process_parts(folder: Path, clock: Clock | None = None) -> AsyncIterator[Parts]:
     config = Config()
     store = SQLiteStore(str(folder / "parts.db"))
-    toolset, dispatch, webhooks = StaticToolset(()), Tasks(), Deliveries()
+    toolset, dispatch, webhooks = StaticToolset(()), RecordingDispatch(), RecordingWebhooks()
     providers = OneProvider(ScriptedModel())
     services = Services(
         store=store,

@@ -129,7 +129,7 @@ _STEPS = {
     "result": Boundary.TOOL_RESULT,
     "summary": Boundary.SUMMARY,
 }
-_STATUS = {"running": Boundary.TAKEOVER, "handed_off": Boundary.HAND_OFF, "waiting": Boundary.PARK}
+_STATUS = {"handed_off": Boundary.HAND_OFF, "waiting": Boundary.PARK}
 
 
 def _of_run(write: Write, data: Any) -> Boundary | None:
@@ -137,6 +137,8 @@ def _of_run(write: Write, data: Any) -> Boundary | None:
         return Boundary.ADMISSION
     if data.get("decisions"):
         return Boundary.DECISION
+    if "attempt" in data:
+        return Boundary.TAKEOVER
     status = data.get("status")
     return Boundary.SETTLE if status in TERMINAL else _STATUS.get(status)
 
@@ -147,10 +149,14 @@ def _creates(write: Write) -> bool:
 
 def _by_lease(writes: Sequence[Write]) -> set[Boundary]:
     """Tell commits that change nothing about the run itself: who may write it, or what its clients were shown."""
-    leases = [write for write in writes if write.path.endswith("/lease/current") and not isinstance(write, Delete)]
+    puts = [write for write in writes if not isinstance(write, Delete)]
+    leases = [write for write in puts if write.path.endswith("/lease/current")]
+    events = [write for write in puts if "/events/" in write.path]
+    if len(leases) + len(events) < len(writes):
+        return set()
     if leases:
         return {Boundary.RENEWAL if leases[0].data.get("owner") else Boundary.REDISPATCH}
-    return {Boundary.EVENTS} if any("/events/" in write.path for write in writes) else set()
+    return {Boundary.EVENTS} if events else set()
 
 
 def sigkill() -> None:
@@ -175,7 +181,6 @@ class KillSwitch:
     tool: str | None = None
     hold: float = 0.05
     reached: int = field(default=0, init=False)
-    _heard: object = field(default=None, init=False)
 
     def services(self, services: Services) -> Services:
         """Return the services of the process that is to die."""
@@ -187,16 +192,10 @@ class KillSwitch:
         if self._lies("before", asked):
             await self._arrive()
         answer = await call()
-        if self._begins_to_speak(asked, answer) or self._lies("after", asked):
+        began = asked.port == "model" and asked.number == 0 and isinstance(answer, TextDelta | ReasoningDelta)
+        if (began and self.point is KillPoint.IN_MODEL_STREAM) or self._lies("after", asked):
             await self._arrive()
         return answer
-
-    def _begins_to_speak(self, asked: Asked, event: object) -> bool:
-        """Whether this is the first thing said in a model's stream."""
-        if self.point is not KillPoint.IN_MODEL_STREAM or not isinstance(event, TextDelta | ReasoningDelta):
-            return False
-        first, self._heard = asked.subject is not self._heard, asked.subject
-        return first
 
     def _lies(self, side: str, asked: Asked) -> bool:
         where, _, name = self.point.value.partition("-")

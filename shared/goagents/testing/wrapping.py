@@ -4,6 +4,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequen
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from datetime import datetime
+from itertools import count
 from typing import Any, Literal, Protocol, TypeVar
 
 from goagents.clock import Clock
@@ -28,7 +29,7 @@ class Asked:
     |---|---|---|
     | store | that of the store | writes, paths, a query or None |
     | provider | get | its name |
-    | model | stream | the ModelRequest; once for each event of the stream, and once for its end |
+    | model | stream | the ModelRequest; asked for each event of the stream, which `number` counts from 0, and its end |
     | toolset | open | the ToolSpec |
     | tool | call | the tool's name |
     | dispatch | enqueue | the Task |
@@ -39,6 +40,7 @@ class Asked:
     port: Port
     method: str
     subject: Any
+    number: int = 0
 
 
 class Around(Protocol):
@@ -108,9 +110,12 @@ class _Provider:
     around: Around
 
     async def stream(self, request: ModelRequest) -> AsyncGenerator[ModelEvent, None]:
-        asked = Asked("model", "stream", request)
         async with aclosing(self.provider.stream(request)) as events:
-            while (event := await self.around(asked, lambda: anext(events, None))) is not None:
+            for number in count():
+                asked = Asked("model", "stream", request, number)
+                event = await self.around(asked, lambda: anext(events, None))
+                if event is None:
+                    return
                 yield event
 
     async def aclose(self) -> None:
