@@ -16,7 +16,7 @@ from goagents.webhooks.http import HttpWebhooks
 
 KEY = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 NEW_KEY = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD"
-OTHER_KEY = "whsec_" + "b3RoZXI" * 6
+OTHER_KEY = "whsec_" + "b3RoZXIg" * 4
 BODY = '{"type":"run.completed","timestamp":"2026-01-01T00:00:00Z","data":{"id":"run_1","output":"Grüße 👋"}}'
 
 

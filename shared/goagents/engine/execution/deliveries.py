@@ -82,7 +82,7 @@ async def attempt(services: Services, paths: Paths, run_id: str, event: str) -> 
         await _dispatch(services, paths, recorded)
     elif recorded is not None and recorded.state == "failed":
         _log.warning(
-            "The webhook %s of the run %s is given up after %d attempts: %s",
+            "The webhook %s of the run %s is given up at attempt %d: %s",
             recorded.event, run_id, recorded.attempts, recorded.detail,
         )  # fmt: skip
 
