@@ -109,7 +109,7 @@ def _is_loopback(host: str | None) -> bool:
 
 
 def _by_key(auth: "AuthConfig | None", headers: Mapping[str, str]) -> Principal:
-    digest = hashlib.sha256(_bearer(headers.get("authorization")).encode("utf-8", "surrogateescape")).hexdigest()
+    digest = hashlib.sha256(bearer(headers.get("authorization")).encode("utf-8", "surrogateescape")).hexdigest()
     found: Principal | None = None
     # All keys are compared, whichever fits: the time tells nothing.
     for key in auth.api_keys if auth else ():
@@ -120,7 +120,8 @@ def _by_key(auth: "AuthConfig | None", headers: Mapping[str, str]) -> Principal:
     return found
 
 
-def _bearer(header: str | None) -> str:
+def bearer(header: str | None) -> str:
+    """Return the credential of a header Authorization. Raises Unauthenticated."""
     if not header:
         raise Unauthenticated
     scheme, _, credential = header.partition(" ")
@@ -131,13 +132,17 @@ def _bearer(header: str | None) -> str:
 
 
 def _by_platform(headers: Mapping[str, str]) -> Principal:
-    # Where both are sent, Cloud Run verifies this one and hands the other on as it came.
-    header = headers.get("x-serverless-authorization") or headers.get("authorization")
-    claims = _claims(_bearer(header))
+    claims = platform_claims(headers)
     identity = claims.get("email") or claims.get("sub")
     if not isinstance(identity, str) or not 0 < len(identity) <= 256:
         raise Unauthenticated("The identity token names nobody: it has neither `email` nor `sub`.")
     return Principal(identity)
+
+
+def platform_claims(headers: Mapping[str, str]) -> dict[str, Any]:
+    """Return the claims of the identity token that Cloud Run's IAM has verified. Raises Unauthenticated."""
+    # Where both are sent, Cloud Run verifies this one and hands the other on as it came.
+    return _claims(bearer(headers.get("x-serverless-authorization") or headers.get("authorization")))
 
 
 def _claims(token: str) -> dict[str, Any]:

@@ -24,13 +24,14 @@ from goagents.errors import ConfigurationError
 from goagents.ids import new_id
 from goagents.telemetry.base import REQUEST, RequestContext, RequestFinished
 
-from .auth import principal_of
+from .auth import GetVerifier, internal_caller_of, principal_of
 from .calls import Call, GetServices, begin, call_in
 from .errors import NotServing, as_error, report, send_error
-from .routing import OpenRoute, RouteTable, not_found
+from .routing import InternalRoute, OpenRoute, RouteTable, not_found
 
 if TYPE_CHECKING:
     from goagents.engine.services import Services
+    from goagents.identity.base import TokenVerifier
 
 METRICS_PORT = "GOAGENTS_METRICS_PORT"
 
@@ -41,14 +42,18 @@ _TRACEPARENT = re.compile(rb"[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{
 _CLIENT_GONE = 499  # what nginx logs where nobody was left to answer
 
 
-def create(routes: Sequence[Route], get_services: GetServices) -> ASGIApp:
+async def _no_verifier(_: "Services") -> "TokenVerifier":
+    raise RuntimeError("the application was made without a verifier of identity tokens")
+
+
+def create(routes: Sequence[Route], get_services: GetServices, get_verifier: GetVerifier = _no_verifier) -> ASGIApp:
     """Return the application that serves `routes`.
 
     `get_services` is called for each request that needs them; it builds them on first use and raises GoAgentsError
-    where it cannot.
+    where it cannot. `get_verifier` is called for each identity token that an internal route gets.
     """
     table = RouteTable(routes)
-    dispatch = Dispatch(table, get_services)
+    dispatch = Dispatch(table, get_services, get_verifier)
     return Observed(Guarded(dispatch), table.paths, get_services)
 
 
@@ -155,9 +160,10 @@ class Guarded:
 class Dispatch:
     """Finds the route, then the principal, and calls the endpoint."""
 
-    def __init__(self, table: RouteTable, get_services: GetServices) -> None:
+    def __init__(self, table: RouteTable, get_services: GetServices, get_verifier: GetVerifier) -> None:
         self._table = table
         self._get_services = get_services
+        self._get_verifier = get_verifier
         self._metrics_port_served = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -175,15 +181,18 @@ class Dispatch:
             await Response(status_code=204, headers={"allow": matched.allowed})(scope, receive, send)
             return
         if not isinstance(matched.route, OpenRoute):
-            await self._authenticate(scope, call)
+            await self._authenticate(scope, call, internal=isinstance(matched.route, InternalRoute))
         scope["path_params"] = matched.path_params
         response = await matched.endpoint(Request(scope, receive, send))
         await response(scope, receive, send)
 
-    async def _authenticate(self, scope: Scope, call: Call) -> None:
-        call.services = call.services or await self._services()
+    async def _authenticate(self, scope: Scope, call: Call, *, internal: bool) -> None:
+        call.services = services = call.services or await self._services()
         try:
-            call.principal = principal_of(scope, call.services)
+            if internal:
+                call.principal = await internal_caller_of(scope, services, self._get_verifier)
+            else:
+                call.principal = principal_of(scope, services)
         except ConfigurationError as error:
             _log.error("Cannot serve: %s", error)
             raise NotServing from error

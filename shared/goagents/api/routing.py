@@ -22,6 +22,10 @@ class OpenRoute(Route):
     """A route without authentication."""
 
 
+class InternalRoute(Route):
+    """A route for the queue and the scheduler, see `access.internal`; it is not in the OpenAPI document."""
+
+
 class ConfiguredRoute(Route):
     """A route whose path the configuration chooses; `path` is its default, and its label in logs and metrics."""
 

@@ -1,0 +1,1 @@
+"""Who a signed identity token belongs to: the port and its adapter."""
