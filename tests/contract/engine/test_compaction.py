@@ -313,7 +313,18 @@ async def test_the_request_is_within_the_policys_bound(most: int, text: str):
         left = re.search(r"\[(\d+) older messages are left out\]", shown)
         assert left is not None
         assert int(left[1]) == 121 - len(re.findall(r"^#\d+ ", shown, re.MULTILINE))
-    assert "bytes are left out …]" in shown
+    assert re.search(r"#120 assistant: .*bytes are left out …\]", shown)  # cut, rather than left out
+
+
+@pytest.mark.parametrize("length", range(20, 60))
+async def test_the_request_is_within_the_bound_where_short_messages_fill_it(length: int):
+    policy = ContextPolicy(strategy="summarize", max_tokens=1_000)
+    model = ScriptedModel("ok")
+    await summarized(model, of=history(*[user_message("x" * length)] * 140), through=140, policy=policy)
+    (request,) = model.requests
+    used = estimate_tokens((user_message(request.system or ""), *request.messages))
+    assert policy.max_tokens - 40 < used <= policy.max_tokens
+    assert "older messages are left out]" in request.messages[0].text
 
 
 @pytest.mark.parametrize("most", [1_000, 10_000, 1_000_000])
