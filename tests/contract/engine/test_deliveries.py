@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -17,6 +17,7 @@ from goagents.errors import StoreConflict, StoreUnavailable
 from goagents.records import DeliveryRecord
 from goagents.store.base import Filter, Put, Query, Store
 from goagents.testing.dispatch import RecordingDispatch
+from goagents.testing.stores import PassingStore
 from goagents.testing.webhooks import DELIVERED, RecordingWebhooks
 from goagents.webhooks.base import Delivery, Receipt
 
@@ -199,6 +200,42 @@ async def test_what_one_of_two_workers_delivered_is_delivered(
     after = await stored(store)
     assert (after.state, after.detail) == ("delivered", DELIVERED.detail)
     assert len(webhooks.deliveries) == 2
+
+
+class CommitsTogether(PassingStore):
+    """The first commit to come is made after the second one."""
+
+    def __init__(self, store: Store) -> None:
+        super().__init__(store)
+        self.first_came, self.second_done = asyncio.Event(), asyncio.Event()
+
+    async def around(self, method: str, subject: object, call: Callable[[], Awaitable[Any]]) -> Any:
+        if method != "commit" or self.second_done.is_set():
+            return await call()
+        if not self.first_came.is_set():
+            self.first_came.set()
+            await self.second_done.wait()
+            return await call()
+        done = await call()
+        self.second_done.set()
+        return done
+
+
+@pytest.mark.parametrize("other", [RETRY, GONE])
+async def test_of_two_that_record_at_once_the_later_decides_anew(store: Store, other: Receipt):
+    await told(store)
+    webhooks, both = OneByOne(other, DELIVERED), CommitsTogether(store)
+    made = services(both, webhooks)
+    async with asyncio.timeout(20):
+        workers = []
+        for entered in webhooks.entered:
+            workers.append(asyncio.create_task(attempt(made, PATHS, "run_1", "run.completed")))
+            await entered.wait()
+        webhooks.gates[0].set()
+        await both.first_came.wait()
+        webhooks.gates[1].set()
+        await asyncio.gather(*workers)
+    assert (await stored(store)).state == "delivered"
 
 
 async def test_of_two_that_failed_one_is_recorded_and_one_task_made(store: Store):
