@@ -114,7 +114,7 @@ def _request_context(scope: Scope) -> RequestContext:
 
 
 def _tell(call: Call, path: str, status: int | None, duration: float) -> None:
-    if call.services is None:
+    if call.services is None or call.quiet:
         return  # a probe that needed nothing of the server: the platform's own log has it
     call.services.telemetry.emit(
         RequestFinished(

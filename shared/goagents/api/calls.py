@@ -20,7 +20,10 @@ UNMATCHED = "unmatched"
 
 @dataclass(slots=True)
 class Call:
-    """`route` is the template of the path. `paths` are the templates of all routes of this function."""
+    """`route` is the template of the path. `paths` are the templates of all routes of this function.
+
+    `quiet`: it succeeds so often and does so little that neither the log nor the metrics should tell of it.
+    """
 
     request_id: str
     method: str
@@ -32,6 +35,7 @@ class Call:
     run_id: str | None = None
     session_id: str | None = None
     error_code: str | None = None
+    quiet: bool = False
 
 
 def begin(scope: Scope, call: Call) -> None:

@@ -17,6 +17,16 @@ START_TIMEOUT = 30.0
 STOP_TIMEOUT = 10.0
 
 
+def trust(certificate: str | None) -> ssl.SSLContext | bool:
+    """Return what to verify the serving process by: the certificate it serves, if it does."""
+    if certificate is None:
+        return False
+    context = ssl.create_default_context(cafile=certificate)
+    context.check_hostname = False  # it is asked for by its address; the certificate is the file's own
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN  # and trusted for itself, whoever issued it
+    return context
+
+
 class Child:
     """A process group of its own: Ctrl-C in the terminal reaches the parent only, which ends it in order."""
 
@@ -50,13 +60,9 @@ class Child:
 
         Raises GoAgentsError if it ends before, or is not ready within 30 s.
         """
-        trust = ssl.create_default_context(cafile=certificate) if certificate else False
-        if isinstance(trust, ssl.SSLContext):
-            trust.check_hostname = False  # it is asked for by its address; the certificate is the file's own
-            trust.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN  # and trusted for itself, whoever issued it
         until = time.monotonic() + START_TIMEOUT
         found = "it does not listen"
-        async with httpx2.AsyncClient(verify=trust, trust_env=False, timeout=5.0) as client:
+        async with httpx2.AsyncClient(verify=trust(certificate), trust_env=False, timeout=5.0) as client:
             while self._process.returncode is None and time.monotonic() < until:
                 try:
                     response = await client.get(f"{url}/ready")

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import secrets
 import signal
 import socket
 from collections.abc import AsyncIterator, Sequence
@@ -27,6 +28,7 @@ from goagents.spec.load import Loaded, load_files
 
 from .child import Child
 from .main import explained
+from .sweeping import Sweeping
 from .terminal import fail, note, warn
 
 LOOPBACK = "127.0.0.1"
@@ -36,13 +38,17 @@ Stamp = tuple[tuple[int, int, int] | None, ...]
 
 @dataclass
 class Plan:
-    """What is served, and where. `loaded` is what the files said when they were last valid."""
+    """What is served, and where. `loaded` is what the files said when they were last valid.
+
+    `internal_key` opens `/sweep` to us and `/worker` to nobody else.
+    """
 
     files: tuple[Path, ...]
     settings: Settings
     loaded: Loaded
     host: str
     port: int
+    internal_key: str = field(repr=False)
 
     @classmethod
     def read(cls, files: Sequence[Path], settings: Settings, host: str | None, port: int | None) -> Self:
@@ -63,6 +69,7 @@ class Plan:
             loaded,
             wanted,
             bindable(wanted, server.port if port is None else port),
+            settings.internal_key or secrets.token_urlsafe(32),
         )
 
     @property
@@ -87,6 +94,7 @@ class Plan:
             **os.environ,
             "GOAGENTS_CONFIG": os.pathsep.join(self.settings.config_paths),
             "GOAGENTS_STORE": self.settings.store or "",
+            "GOAGENTS_INTERNAL_KEY": self.internal_key,
         }
         if metrics.enabled and metrics.port is not None:
             environment["GOAGENTS_METRICS_PORT"] = str(metrics.port)
@@ -139,18 +147,25 @@ class LocalServer:
     async def _until_the_end(self, child: Child) -> int:
         ended = asyncio.create_task(child.wait())
         watching = asyncio.create_task(self._watch())
+        sweeping = asyncio.create_task(self._sweeping().go_on())
         try:
-            if not await self._unless_stopped(ended, watching):
+            if not await self._unless_stopped(ended, watching, sweeping):
                 note("ending: requests in progress have 8 s")
                 return 0
-            if watching.done():
-                watching.result()  # raises why files can be watched no longer
+            for task in (watching, sweeping):
+                if task.done():
+                    task.result()  # raises why files can be watched no longer
             status = await ended
             fail(f"the serving process ended unexpectedly, with status {status}")
             return status or 1
         finally:
+            sweeping.cancel()
             watching.cancel()
             ended.cancel()
+
+    def _sweeping(self) -> Sweeping:
+        plan = self.plan
+        return Sweeping(plan.url, plan.internal_key, plan.certificate, lambda: plan.loaded.config.runs.sweep_interval)
 
     async def _unless_stopped(self, *tasks: "asyncio.Task[object]") -> bool:
         """Wait for one of the tasks. Return False if a signal came first."""
