@@ -136,6 +136,12 @@ class CloudTasks:
         """Wait until the queue is empty."""
         self.wait(lambda: not self._waiting and not self._under_way, seconds)
 
+    def lose(self) -> None:
+        """Forget the tasks that wait, as no queue should; their names stay taken."""
+        with self._changed:
+            self._waiting.clear()
+            self._changed.notify_all()
+
     def resume(self) -> None:
         with self._changed:
             self.paused = False
