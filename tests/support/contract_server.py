@@ -1,5 +1,6 @@
 """A small server of the contract's shapes, whose answers a test chooses: what the client must understand."""
 
+import json
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -65,6 +66,56 @@ def completed(text: str = "Hello", session: str = "session_1") -> dict[str, Any]
 def log_entry(text: str, at: str = NOW, **changed: Any) -> dict[str, Any]:
     entry = {"at": at, "severity": "INFO", "kind": "run", "run_id": "run_1", "session_id": "session_1"}
     return {**entry, "agent": "helper", "text": text, **changed}
+
+
+def run(status: str = "running", **changed: Any) -> dict[str, Any]:
+    """A run as the API shows it; what its status needs is filled in."""
+    known: dict[str, Any] = {
+        "id": "run_1",
+        "kind": "background",
+        "status": status,
+        "session_id": "session_1",
+        "agent": "support.helper",
+        "generation": 1,
+        "attempt": 1,
+        "input": {"role": "user", "parts": [{"type": "text", "text": "Hi"}]},
+        "created_at": NOW,
+    }
+    if status == "succeeded":
+        known |= {"output": message("Hello"), "stop_reason": "end_turn", "usage": completed()["usage"]}
+    if status == "waiting":
+        known["waiting"] = waiting()
+    return {**known, **changed}
+
+
+def waiting(*calls: dict[str, Any]) -> dict[str, Any]:
+    return {"calls": list(calls) or [waiting_call()], "since": NOW, "until": "2026-01-09T03:04:05Z"}
+
+
+def waiting_call(call_id: str = "call_1", name: str = "refund", **changed: Any) -> dict[str, Any]:
+    call = {"call_id": call_id, "name": name, "arguments": {"order": 7}, "effect": "unsafe", "reason": "approval"}
+    return {**call, **changed}
+
+
+def failure(code: str = "provider_overloaded", status: int = 502, detail: str = "529 of it") -> dict[str, Any]:
+    """The data of `run.failed` and `run.cancelled`."""
+    error = {"type": "about:blank", "title": "Problem", "status": status, "detail": detail, "code": code}
+    return {"run_id": "run_1", "session_id": "session_1", "error": error}
+
+
+def about(**more: Any) -> dict[str, Any]:
+    """The data of the events about a run as a whole."""
+    return {"run_id": "run_1", "session_id": "session_1", "agent": "support.helper", **more}
+
+
+def sent_event(event_id: str, kind: str, data: Any) -> bytes:
+    return f"id: {event_id}\nevent: {kind}\ndata: {json.dumps(data)}\n\n".encode()
+
+
+def accepted(status: str = "running", **changed: Any) -> JSONResponse:
+    """202: the run goes on without the request."""
+    body = run(status, **changed)
+    return JSONResponse(body, 202, {"Location": f"/api/v1/runs/{body['id']}"})
 
 
 def problem(status: int, code: str, detail: str = "It did not work.", **more: Any) -> JSONResponse:

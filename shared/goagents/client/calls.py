@@ -19,7 +19,8 @@ Params = Mapping[str, str | int | bool | None]
 class Call(Generic[T]):
     """One request. `parse` reads the body of its answer and raises ValueError if it is not what was promised.
 
-    An `idempotent` call may be sent again. A `patient` one takes as long as a run.
+    `parse_accepted` reads it instead where the status is 202. An `idempotent` call may be sent again. `timeout` is in
+    seconds; without it that of the connection holds.
     """
 
     method: str
@@ -29,7 +30,8 @@ class Call(Generic[T]):
     json: Any = None
     headers: Mapping[str, str] = field(default_factory=dict)
     idempotent: bool = True
-    patient: bool = False
+    timeout: float | None = None
+    parse_accepted: Callable[[bytes], T] | None = None
 
     @property
     def query(self) -> dict[str, str]:
@@ -51,7 +53,7 @@ class EventReader(Protocol[T_co]):
 
 @dataclass(frozen=True, slots=True)
 class StreamCall(Generic[T]):
-    """A request answered by server-sent events."""
+    """A request answered by server-sent events; `reader` is called when the stream has begun."""
 
     call: Call[bytes]
     reader: Callable[[], EventReader[T]]

@@ -24,7 +24,6 @@ class Connection:
 
     server: str
     timeout: float
-    run_timeout: float
     headers: Mapping[str, str] = field(repr=False)
     auth: httpx2.Auth | None = field(default=None, repr=False)
 
@@ -34,7 +33,6 @@ class Connection:
         server: str | None,
         api_key: str | None,
         timeout: float,
-        run_timeout: float,
         headers: Mapping[str, str] | None,
     ) -> "Connection":
         """Raises Invalid for an address or a key that cannot be one."""
@@ -43,10 +41,11 @@ class Connection:
         own = {"User-Agent": f"goagents/{__version__}", "Accept": "application/json", **(headers or {})}
         if key:
             own["Authorization"] = f"Bearer {_header_value(key.strip())}"
-        return cls(str(url).rstrip("/"), timeout, run_timeout, own, None if key else _identity(url))
+        return cls(str(url).rstrip("/"), timeout, own, None if key else _identity(url))
 
-    def timeouts(self, *, patient: bool = False) -> httpx2.Timeout:
-        return httpx2.Timeout(self.run_timeout if patient else self.timeout, connect=min(CONNECT_TIMEOUT, self.timeout))
+    def timeouts(self, longest: float | None = None) -> httpx2.Timeout:
+        """Return the timeouts of a request whose answer may take `longest` seconds, else `self.timeout`."""
+        return httpx2.Timeout(longest or self.timeout, connect=min(CONNECT_TIMEOUT, self.timeout))
 
     def stream_timeouts(self) -> httpx2.Timeout:
         return httpx2.Timeout(max(STREAM_TIMEOUT, self.timeout), connect=min(CONNECT_TIMEOUT, self.timeout))

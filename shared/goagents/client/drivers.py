@@ -3,17 +3,21 @@
 import asyncio
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator
-from contextlib import asynccontextmanager, contextmanager
-from typing import Self, TypeVar
+from contextlib import aclosing, asynccontextmanager, closing, contextmanager
+from typing import Any, Self, TypeVar
 
 import httpx2
 
+from goagents.errors import GoAgentsError
+from goagents.events import RunEvent
 from goagents.resources import ListOf
 
 from . import retries
 from .calls import Call, StreamCall, page_of
 from .connection import Connection
+from .errands import Errand, Pause, Step
 from .faults import UnexpectedAnswer, from_response, from_transport
+from .following import Following
 
 T = TypeVar("T")
 EVENT_STREAM = "text/event-stream"
@@ -67,12 +71,12 @@ class SyncDriver:
 
     def events(self, stream: StreamCall[T]) -> Generator[T, None, None]:
         """Yield the events of a stream. Closing the generator closes the connection."""
-        reader = stream.reader()
         with self._answer(stream.call, stream_request_of(self._http, self._connection, stream)) as response:
             try:
                 if not is_stream(response):
                     response.read()
                     raise from_response(response)
+                reader = stream.reader()
                 for chunk in response.iter_bytes():
                     yield from reader.feed(chunk)
                     if reader.finished:
@@ -80,6 +84,44 @@ class SyncDriver:
             except httpx2.TransportError as fault:
                 raise from_transport(fault, self.server) from fault
             reader.end()
+
+    def follow(self, following: Following) -> Generator[RunEvent, None, None]:
+        """Yield a run's events until it is over, over as many connections as it takes. Raises the run's error."""
+        while (request := following.request()) is not None:
+            try:
+                with closing(self.events(request)) as events:
+                    for event in events:
+                        if following.takes(event):
+                            yield event
+                        if following.over:
+                            break
+            except GoAgentsError as fault:
+                time.sleep(following.after(fault))
+        following.conclude()
+
+    def perform(self, errand: Errand[T]) -> T:
+        """Carry out the steps of an errand and return what it comes to."""
+        try:
+            step = next(errand)
+            while True:
+                try:
+                    outcome = self._step(step)
+                except GoAgentsError as fault:
+                    step = errand.throw(fault)
+                else:
+                    step = errand.send(outcome)
+        except StopIteration as end:
+            answer: T = end.value
+            return answer
+
+    def _step(self, step: Step) -> Any:
+        if isinstance(step, Call):
+            return self.call(step)
+        if isinstance(step, Pause):
+            return time.sleep(step.seconds)
+        for _ in self.follow(step):
+            pass
+        return None
 
     @contextmanager
     def _answer(self, call: Call[T], request: httpx2.Request) -> Iterator[httpx2.Response]:
@@ -157,12 +199,12 @@ class AsyncDriver:
 
     async def events(self, stream: StreamCall[T]) -> AsyncGenerator[T, None]:
         """Yield the events of a stream. Closing the generator (`contextlib.aclosing`) closes the connection."""
-        reader = stream.reader()
         async with self._answer(stream.call, stream_request_of(self._http, self._connection, stream)) as response:
             try:
                 if not is_stream(response):
                     await response.aread()
                     raise from_response(response)
+                reader = stream.reader()
                 async for chunk in response.aiter_bytes():
                     for event in reader.feed(chunk):
                         yield event
@@ -171,6 +213,44 @@ class AsyncDriver:
             except httpx2.TransportError as fault:
                 raise from_transport(fault, self.server) from fault
             reader.end()
+
+    async def follow(self, following: Following) -> AsyncGenerator[RunEvent, None]:
+        """Yield a run's events until it is over, over as many connections as it takes. Raises the run's error."""
+        while (request := following.request()) is not None:
+            try:
+                async with aclosing(self.events(request)) as events:
+                    async for event in events:
+                        if following.takes(event):
+                            yield event
+                        if following.over:
+                            break
+            except GoAgentsError as fault:
+                await asyncio.sleep(following.after(fault))
+        following.conclude()
+
+    async def perform(self, errand: Errand[T]) -> T:
+        """Carry out the steps of an errand and return what it comes to."""
+        try:
+            step = next(errand)
+            while True:
+                try:
+                    outcome = await self._step(step)
+                except GoAgentsError as fault:
+                    step = errand.throw(fault)
+                else:
+                    step = errand.send(outcome)
+        except StopIteration as end:
+            answer: T = end.value
+            return answer
+
+    async def _step(self, step: Step) -> Any:
+        if isinstance(step, Call):
+            return await self.call(step)
+        if isinstance(step, Pause):
+            return await asyncio.sleep(step.seconds)
+        async for _ in self.follow(step):
+            pass
+        return None
 
     @asynccontextmanager
     async def _answer(self, call: Call[T], request: httpx2.Request) -> AsyncIterator[httpx2.Response]:
@@ -205,7 +285,7 @@ def request_of(http: httpx2.Client | httpx2.AsyncClient, connection: Connection,
         params=call.query,
         json=call.json,
         headers=call.headers,
-        timeout=connection.timeouts(patient=call.patient),
+        timeout=connection.timeouts(call.timeout),
     )
 
 
@@ -225,8 +305,9 @@ def is_stream(response: httpx2.Response) -> bool:
 def parsed(call: Call[T], response: httpx2.Response) -> T:
     if not response.is_success:
         raise from_response(response)
+    parse = call.parse_accepted if response.status_code == 202 and call.parse_accepted else call.parse
     try:
-        return call.parse(response.content)
+        return parse(response.content)
     except ValueError as fault:  # pydantic's ValidationError is one; its text may repeat the answer
         raise UnexpectedAnswer(
             f"{call.method} {call.path} answered {response.status_code} with what is no answer of GoAgents"

@@ -10,6 +10,7 @@ import httpx2
 from goagents import errors
 from goagents.codes import by_code
 from goagents.errors import FieldError, GoAgentsError
+from goagents.resources import Waiting
 
 
 class ServerUnreachable(GoAgentsError):
@@ -18,6 +19,12 @@ class ServerUnreachable(GoAgentsError):
     status = 503
     code = "server_unreachable"
     retryable = True
+
+
+class ConnectionBroke(ServerUnreachable):
+    """The connection broke before the answer was complete; what was asked may still happen."""
+
+    code = "connection_broke"
 
 
 class ServerTimedOut(GoAgentsError):
@@ -34,11 +41,34 @@ class UnexpectedAnswer(GoAgentsError):
     code = "unexpected_answer"
 
 
+class GatewayFailed(UnexpectedAnswer):
+    """Something in front of the server could not reach it, or lost it."""
+
+    retryable = True
+
+
 class StreamEnded(GoAgentsError):
     """The stream ended before the run did; the run may go on, and its answer will be in the session."""
 
     status = 502
     code = "stream_ended"
+
+
+class RunWaiting(GoAgentsError):
+    """The run waits for a person: decide by `approve_run`, then wait for it by `wait_for_run`."""
+
+    status = 409
+    code = "run_waiting"
+
+    def __init__(self, run_id: str, session_id: str | None, waiting: Waiting | None) -> None:
+        calls = ", ".join(call.name for call in waiting.calls) if waiting else ""
+        super().__init__(
+            f"the run {run_id} waits for a person to decide{f' on {calls}' if calls else ''}: "
+            f"`approve_run` or `goagents runs approve {run_id}`; its answer then comes from `wait_for_run`"
+        )
+        self.run_id = run_id
+        self.session_id = session_id
+        self.waiting = waiting
 
 
 BY_CODE: dict[str, type[GoAgentsError]] = by_code(GoAgentsError)
@@ -54,6 +84,7 @@ _BY_STATUS: dict[int, type[GoAgentsError]] = {
     422: errors.Invalid,
     429: errors.LimitExceeded,
 }
+_OF_GATEWAYS = frozenset({502, 503, 504})
 _SECONDS_OF_A_DAY = 86_400.0
 
 
@@ -87,7 +118,8 @@ def from_response(response: httpx2.Response) -> GoAgentsError:
     if problem is not None:
         return from_problem({"status": response.status_code, **problem}, pause)
     detail = f"{_origin(response)} answered {response.status_code} {response.reason_phrase}".rstrip()
-    kind = _BY_STATUS.get(response.status_code, UnexpectedAnswer)
+    other = GatewayFailed if response.status_code in _OF_GATEWAYS else UnexpectedAnswer
+    kind = _BY_STATUS.get(response.status_code, other)
     return kind(f"{detail}, not as GoAgents does{_hint(response)}", retry_after=pause)
 
 
@@ -150,8 +182,10 @@ def from_transport(fault: httpx2.TransportError, server: str) -> GoAgentsError:
             )
         case httpx2.ConnectError():
             return ServerUnreachable(f"cannot connect to {server} ({fault}). {_REMEDY}")
+        case httpx2.NetworkError() | httpx2.RemoteProtocolError():
+            return ConnectionBroke(f"the connection to {server} broke ({str(fault) or type(fault).__name__})")
         case _:
-            return ServerUnreachable(f"the connection to {server} broke ({fault or type(fault).__name__})")
+            return ServerUnreachable(f"cannot talk to {server} ({str(fault) or type(fault).__name__})")
 
 
 _REMEDY = "Is it running? Start one by `goagents run`, or name another by --server or GOAGENTS_SERVER"

@@ -1,11 +1,10 @@
 """What the events of a stream mean."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, cast
 
-from goagents.errors import GoAgentsError
-from goagents.events import TERMINAL_EVENTS, EventType, RunEvent
+from goagents.events import TERMINAL_EVENTS, Cursor, EventType, RunEvent
 from goagents.resources import LogEntry
 
 from .faults import StreamEnded, UnexpectedAnswer, from_problem
@@ -13,37 +12,30 @@ from .sse import Decoder, ServerSentEvent
 
 
 class RunReader:
-    """The events of a run. Raises the run's error where it failed, StreamEnded where its end never came."""
+    """The events of a run. Raises StreamEnded where the stream ends before the run's last event.
 
-    def __init__(self) -> None:
+    `alive` is called whenever bytes came.
+    """
+
+    def __init__(self, alive: Callable[[], None]) -> None:
         self.finished = False
+        self._alive = alive
         self._decoder = Decoder()
-        self._run_id: str | None = None
-        self._session_id: str | None = None
 
     def feed(self, chunk: bytes) -> Iterator[RunEvent]:
+        self._alive()
         for sent in self._decoder.feed(chunk):
             if sent.event == "error":
-                raise self._error(_problem(sent))
+                problem = from_problem(_problem(sent))
+                raise StreamEnded(f"the server ended the stream: {problem.detail}") from problem
             event = _run_event(sent)
-            self._run_id = event.data.get("run_id", self._run_id)
-            self._session_id = event.data.get("session_id", self._session_id)
-            if event.type == "run.failed":
-                raise self._error(event.data.get("error"))
+            self.finished = event.type in TERMINAL_EVENTS
             yield event
-            if event.type in TERMINAL_EVENTS:
-                self.finished = True
+            if self.finished:
                 return
 
     def end(self) -> None:
-        raise self._named(StreamEnded())
-
-    def _error(self, problem: Any) -> GoAgentsError:
-        return self._named(from_problem(problem if isinstance(problem, dict) else {}))
-
-    def _named(self, error: GoAgentsError) -> GoAgentsError:
-        error.run_id, error.session_id = error.run_id or self._run_id, error.session_id or self._session_id
-        return error
+        raise StreamEnded
 
 
 def _problem(sent: ServerSentEvent) -> dict[str, Any]:
@@ -54,10 +46,10 @@ def _problem(sent: ServerSentEvent) -> dict[str, Any]:
 
 
 def _run_event(sent: ServerSentEvent) -> RunEvent:
-    attempt, _, seq = sent.id.partition("-")
     try:
+        cursor = Cursor.parse(sent.id)
         # A newer server may send events that this client does not know: they are handed on as they are.
-        return RunEvent(cast("EventType", sent.event), _object(sent.data), int(attempt), int(seq))
+        return RunEvent(cast("EventType", sent.event), _object(sent.data), cursor.attempt, cursor.seq)
     except ValueError as fault:
         raise UnexpectedAnswer(f"the server sent an event {sent.event[:64]!r} that is malformed") from fault
 

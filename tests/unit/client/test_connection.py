@@ -258,26 +258,25 @@ def test_repeats_are_bounded(server: ContractServer, client: Client):
 
 
 @pytest.mark.parametrize(
-    ("answer", "key"),
+    "answer",
     [
-        (problem(429, "limit_exceeded", headers={"Retry-After": "0"}), None),
-        (problem(503, "store_unavailable"), "once"),
-        (problem(429, "limit_exceeded", headers={"Retry-After": "3600"}), "once"),
-        (problem(502, "provider_failed", headers={"Retry-After": "0"}), "once"),
+        problem(503, "store_unavailable"),
+        problem(429, "limit_exceeded", headers={"Retry-After": "3600"}),
+        problem(502, "provider_failed", headers={"Retry-After": "0"}),
     ],
 )
-def test_what_may_not_be_repeated_is_not(server: ContractServer, client: Client, answer: Any, key: str | None):
+def test_what_may_not_be_repeated_is_not(server: ContractServer, client: Client, answer: Any):
     server.on("POST /api/v1/agents/a.b/chat", answer)
     with pytest.raises(GoAgentsError):
-        client.chat("a.b", "hi", idempotency_key=key)
+        client.chat("a.b", "hi")
     assert len(server.requests) == 1
 
 
-def test_a_chat_with_a_key_is_repeated(server: ContractServer, client: Client):
+def test_a_chat_is_repeated_when_the_server_asks(server: ContractServer, client: Client):
     busy = problem(429, "limit_exceeded", headers={"Retry-After": "0"})
     server.on("POST /api/v1/agents/a.b/chat", busy, problem(409, "session_busy"))
     with pytest.raises(errors.SessionBusy):
-        client.chat("a.b", "hi", idempotency_key="once")
+        client.chat("a.b", "hi")
     assert len(server.requests) == 2
 
 

@@ -11,8 +11,9 @@ from tests.support.contract_server import ContractServer, event_stream
 import goagents
 from goagents.client import AsyncClient, Client
 from goagents.client.operations import Operations
-from goagents.errors import Invalid
+from goagents.errors import Invalid, StoreUnavailable
 from goagents.messages import ImagePart, TextPart
+from goagents.resources import Decision
 
 MANIFEST = {
     "apiVersion": "goagents.dev/v1",
@@ -28,6 +29,7 @@ SESSION = {
 SAID = {
     "seq": 1, "run_id": "run_1", "agent": "helper", "message": shapes.message("Hi"), "created_at": shapes.NOW,
 }  # fmt: skip
+STEP = {"number": 1, "kind": "model", "message": shapes.message("Hi"), "created_at": shapes.NOW}
 METRICS = {
     "active_runs": 1,
     "clusters": 1,
@@ -54,6 +56,11 @@ CALLS = [
     ("list_clusters", (), {}, "GET /api/v1/clusters", {"items": [shapes.cluster()]}),
     ("list_agents", (), {}, "GET /api/v1/agents", {"items": [shapes.agent()]}),
     ("list_messages", ("session_1",), {}, "GET /api/v1/sessions/session_1/messages", {"items": [SAID]}),
+    ("start_run", ("support.helper", "Hi"), {}, "POST /api/v1/agents/support.helper/runs", shapes.run("queued")),
+    ("get_run", ("run_1",), {}, "GET /api/v1/runs/run_1", shapes.run("waiting", steps=[STEP])),
+    ("list_runs", (), {"status": "waiting"}, "GET /api/v1/runs", {"items": [shapes.run("waiting")]}),
+    ("cancel_run", ("run_1",), {}, "POST /api/v1/runs/run_1/cancel", shapes.run("cancelled")),
+    ("approve_run", ("run_1",), {}, "POST /api/v1/runs/run_1/approve", shapes.run("running")),
     ("list_logs", ("support",), {}, "GET /api/v1/clusters/support/logs", {"items": [shapes.log_entry("x")]}),
 ]
 
@@ -85,6 +92,7 @@ LISTS = [
     ("agents", (), "GET /api/v1/agents", shapes.agent),
     ("messages", ("session_1",), "GET /api/v1/sessions/session_1/messages", lambda name: {**SAID, "agent": name}),
     ("logs", ("support",), "GET /api/v1/clusters/support/logs", shapes.log_entry),
+    ("runs", (), "GET /api/v1/runs", lambda name: shapes.run(id=name)),
 ]
 
 
@@ -153,6 +161,92 @@ def test_messages_may_be_content_parts(server: ContractServer, client: Client):
     assert request["headers"]["idempotency-key"] == "once"
 
 
+def test_a_run_is_started_with_what_it_needs(server: ContractServer, client: Client):
+    server.on("POST /api/v1/agents/support.helper/runs", shapes.accepted("queued"))
+    started = client.start_run(
+        "support.helper",
+        "Hi",
+        session_id="session_1",
+        session_policy="interrupt",
+        webhook_url="https://example.com/hook",
+        idempotency_key="once",
+    )
+    assert started.status == "queued"
+    (request,) = server.requests
+    assert request["body"] == {
+        "message": "Hi",
+        "session_id": "session_1",
+        "session_policy": "interrupt",
+        "webhook": {"url": "https://example.com/hook"},
+    }
+    assert request["headers"]["idempotency-key"] == "once"
+
+
+async def test_what_begins_a_run_has_a_key_of_its_own_each_time(server: ContractServer, client: Client):
+    server.on("POST /api/v1/agents/support.helper/chat", JSONResponse(shapes.completed()))
+    server.on("POST /api/v1/agents/support.helper/runs", shapes.accepted())
+    ended = shapes.sent_event("1-1", "run.completed", shapes.completed())
+    server.on("POST /api/v1/agents/support.helper/stream", lambda _: event_stream(ended))
+    for _ in range(2):
+        client.chat("support.helper", "Hi")
+        client.start_run("support.helper", "Hi")
+        assert len(list(client.stream("support.helper", "Hi", session_policy="reject"))) == 1
+    keys = {request["headers"]["idempotency-key"] for request in server.requests}
+    assert len(keys) == 6
+    assert server.requests[-1]["body"] == {"message": "Hi", "session_policy": "reject"}
+
+
+def test_runs_are_listed_by_what_is_asked_for(server: ContractServer, client: Client):
+    server.on("GET /api/v1/runs", page(shapes.run()))
+    list(client.runs(agent="support.helper", status="running", page_size=5))
+    client.list_runs(session_id="session_1", page_token="next")
+    client.list_runs(cluster="support")
+    assert [request["query"] for request in server.requests] == [
+        {"namespace": "default", "agent": "support.helper", "status": "running", "page_size": "5"},
+        {"namespace": "default", "session_id": "session_1", "page_token": "next"},
+        {"namespace": "default", "cluster": "support"},
+    ]
+
+
+DECISIONS: list[tuple[tuple[Any, ...], dict[str, Any], list[Any]]] = [
+    ((), {}, [{"decision": "allow"}]),
+    (("deny",), {"reason": "too much"}, [{"decision": "deny", "reason": "too much"}]),
+    (
+        ("allow",),
+        {"call_id": "call_1", "arguments": {"order": 8, "note": None}},
+        [{"decision": "allow", "call_id": "call_1", "arguments": {"order": 8, "note": None}}],
+    ),
+    (
+        ([Decision(call_id="a", decision="allow", arguments={}), Decision(call_id="b", decision="deny")],),
+        {},
+        [{"call_id": "a", "decision": "allow", "arguments": {}}, {"call_id": "b", "decision": "deny"}],
+    ),
+]
+
+
+@pytest.mark.parametrize(("args", "kwargs", "sent"), DECISIONS)
+def test_decisions_are_sent(server: ContractServer, client: Client, args: Any, kwargs: Any, sent: list[Any]):
+    server.on("POST /api/v1/runs/run_1/approve", shapes.accepted())
+    client.approve_run("run_1", *args, **kwargs)
+    assert server.requests[0]["body"] == {"decisions": sent}
+
+
+def test_a_list_of_decisions_says_all_itself(client: Client):
+    with pytest.raises(Invalid, match="each holds its own"):
+        client.approve_run("run_1", [Decision(decision="allow")], reason="because")
+
+
+def test_a_decision_is_not_sent_again(server: ContractServer, client: Client):
+    busy = shapes.problem(503, "store_unavailable", headers={"Retry-After": "0"})
+    server.on("POST /api/v1/runs/run_1/approve", busy)
+    server.on("POST /api/v1/runs/run_1/cancel", busy, JSONResponse(shapes.run("cancelled")))
+    with pytest.raises(StoreUnavailable):
+        client.approve_run("run_1")
+    assert len(server.requests) == 1
+    assert client.cancel_run("run_1", "no longer needed").status == "cancelled"
+    assert server.requests[-1]["body"] == {"reason": "no longer needed"}
+
+
 def test_names_are_escaped(server: ContractServer, client: Client):
     server.on("GET /api/v1/clusters/a/../b?c", JSONResponse(shapes.cluster()))
     assert client.get_cluster("a/../b?c").name == "support"
@@ -187,6 +281,8 @@ def test_the_clients_are_exported_by_the_package():
 
 
 def test_methods_show_their_signature_and_documentation(client: Client):
-    assert list(inspect.signature(client.chat).parameters) == ["agent_id", "message", "session_id", "idempotency_key"]
+    parameters = ["agent_id", "message", "session_id", "session_policy", "idempotency_key"]
+    assert list(inspect.signature(client.stream).parameters) == parameters
+    assert list(inspect.signature(client.chat).parameters) == [*parameters, "wait_for_approval"]
     assert "wait for its answer" in inspect.getdoc(client.chat)
     assert Operations.chat.__doc__ == client.chat.__doc__

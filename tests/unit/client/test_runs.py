@@ -1,12 +1,11 @@
-"""The stream of a run: its events, its end, and every way it can fail to have one."""
+"""The stream of a run over one connection: its events, its end, and every way it can fail to have one."""
 
-import json
 from contextlib import aclosing
 from typing import Any
 
 import pytest
 from starlette.responses import JSONResponse, Response
-from tests.support.contract_server import Answer, ContractServer, completed, event_stream, problem
+from tests.support.contract_server import Answer, ContractServer, completed, event_stream, problem, sent_event
 
 from goagents.client import AsyncClient, Client, StreamEnded, UnexpectedAnswer
 from goagents.errors import GoAgentsError, ProviderOverloaded, RunTimedOut
@@ -17,7 +16,7 @@ STARTED = {"run_id": "run_1", "session_id": "session_1", "agent": "support.helpe
 
 
 def event(seq: int, kind: str, data: Any) -> bytes:
-    return f"id: 1-{seq}\nevent: {kind}\ndata: {json.dumps(data)}\n\n".encode()
+    return sent_event(f"1-{seq}", kind, data)
 
 
 HELLO = (
@@ -45,14 +44,14 @@ async def events_of(server: ContractServer, url: str, answer: Answer) -> list[Ru
 
 
 async def error_of(server: ContractServer, url: str, answer: Answer, before: int = 0) -> GoAgentsError:
-    """What both clients raise, after `before` events."""
+    """What both clients raise, after `before` events, where they do not connect again."""
     server.on(STREAM, answer)
-    with Client(url) as client, pytest.raises(GoAgentsError) as raised:
+    with Client(url, reconnect_timeout=0) as client, pytest.raises(GoAgentsError) as raised:
         list(client.stream("support.helper", "Hi"))
     seen: list[RunEvent] = []
 
     async def read() -> None:
-        async with AsyncClient(url) as client:
+        async with AsyncClient(url, reconnect_timeout=0) as client:
             async for each in client.stream("support.helper", "Hi"):
                 seen.append(each)  # noqa: PERF401 - what was seen before the error is asked for
 
