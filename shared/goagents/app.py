@@ -16,8 +16,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from goagents.clock import SystemClock
+from goagents.dispatch.base import Dispatch, Task
 from goagents.engine.services import Services
 from goagents.errors import ConfigurationError, Invalid, ToolUnavailable
+from goagents.identity.base import TokenVerifier
 from goagents.providers.base import Provider
 from goagents.secrets.environment import EnvironmentSecrets
 from goagents.settings import Settings, store_url
@@ -29,6 +31,7 @@ from goagents.spec.tools import ToolSpec
 from goagents.store.base import Store
 from goagents.telemetry.base import Hook, Telemetry
 from goagents.tools.base import ToolEnvironment, Toolset
+from goagents.webhooks.base import Delivery, Receipt, Webhooks
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
@@ -39,8 +42,11 @@ FUNCTIONS: Mapping[str, tuple[str, ...]] = {
     "agents": ("agents",),
     "chat": ("chat",),
     "stream": ("stream",),
+    "runs": ("runs",),
     "metrics": ("metrics",),
-    "gateway": ("health", "clusters", "agents", "chat", "stream", "metrics"),
+    "worker": ("worker",),
+    "sweeper": ("sweeper",),
+    "gateway": ("health", "clusters", "agents", "chat", "stream", "runs", "metrics", "worker", "sweeper"),
 }
 PROVIDERS: Mapping[str, str] = {
     "anthropic": "goagents.providers.anthropic:AnthropicProvider",
@@ -50,6 +56,7 @@ PROVIDERS: Mapping[str, str] = {
 }
 TOOLSETS: Mapping[str, str] = {"http": "goagents.tools.http:build"}
 _log = logging.getLogger("goagents.app")
+DISPATCH_SLACK = 15.0  # seconds the queue waits longer than the worker takes
 RELOAD_INTERVAL = 1.0  # seconds between looks at the configuration's files
 
 
@@ -135,6 +142,75 @@ class ResolverFactory:
         return self._trusted if trusted else self._posted
 
 
+class LazyDispatch:
+    """The configured dispatch, made with the first task: most processes have none to hand over."""
+
+    def __init__(self, make: Callable[[], Dispatch]) -> None:
+        self._make = make
+        self._made: Dispatch | None = None
+
+    async def enqueue(self, task: Task) -> None:
+        if self._made is None:
+            self._made = self._make()
+        await self._made.enqueue(task)
+
+    async def aclose(self) -> None:
+        if self._made is not None:
+            await self._made.aclose()
+
+
+class LazyWebhooks:
+    """The webhooks of one configuration, made on first use."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._made: Webhooks | None = None
+
+    def _get(self) -> Webhooks:
+        if self._made is None:
+            config = self._config
+            self._made = load_by_name("goagents.webhooks.http:HttpWebhooks")(
+                [secret.get_secret_value() for secret in config.webhooks.secrets],
+                timeout=config.webhooks.timeout,
+                allowed_addresses=config.allow.addresses,
+                ca_bundle=config.ca_bundle,
+            )
+        return self._made
+
+    def check(self, url: str) -> None:
+        self._get().check(url)
+
+    async def deliver(self, delivery: Delivery) -> Receipt:
+        return await self._get().deliver(delivery)
+
+    async def aclose(self) -> None:
+        if self._made is not None:
+            await self._made.aclose()
+
+
+def open_dispatch(config: Config, settings: Settings, current: Callable[[], Services]) -> Dispatch:
+    """Return where runs go on; `current` are the services that a task in this process works with.
+
+    Raises ConfigurationError where Cloud Tasks lacks a credential.
+    """
+    if config.dispatch.chosen == "cloud_tasks":
+        made: Dispatch = load_by_name("goagents.dispatch.cloud_tasks:CloudTasksDispatch")(
+            queue=config.dispatch.queue,
+            worker_url=config.dispatch.worker_url,
+            service_account=config.dispatch.service_account,
+            internal_key=settings.internal_key,
+            deadline=config.runs.worker_timeout + DISPATCH_SLACK,
+        )
+        return made
+
+    async def perform(task: Task) -> None:
+        work: Callable[[Services, Task], Awaitable[None]] = load_by_name("goagents.engine.recovery.worker:perform")
+        await work(current(), task)
+
+    local: Dispatch = load_by_name("goagents.dispatch.local:LocalDispatch")(perform)
+    return local
+
+
 def open_store(url: str) -> Store:
     """Return the store at `sqlite:///PATH` or `firestore://PROJECT/DATABASE`; nothing is opened yet."""
     scheme, _, rest = url.partition("://")
@@ -156,11 +232,16 @@ def load_config(settings: Settings) -> Config:
     return load_files(settings.config_paths).config
 
 
-def open_services(settings: Settings, config: Config | None = None) -> Services:
-    """Build what the engine works with; connections are made on first use. Raises ConfigurationError."""
+def open_services(
+    settings: Settings, config: Config | None = None, current: Callable[[], Services] | None = None
+) -> Services:
+    """Build what the engine works with; connections are made on first use. Raises ConfigurationError.
+
+    `current` returns the services in use, where they may be renewed later.
+    """
     config = config or load_config(settings)
     resolvers = ResolverFactory(config, os.environ)
-    return Services(
+    made = Services(
         store=open_store(store_url(config, settings)),
         clock=SystemClock(),
         config=config,
@@ -169,7 +250,10 @@ def open_services(settings: Settings, config: Config | None = None) -> Services:
         providers=ProviderRegistry(config, os.environ),
         toolsets=ToolsetRegistry(config, resolvers),
         resolvers=resolvers,
+        dispatch=LazyDispatch(lambda: open_dispatch(config, settings, current or (lambda: made))),
+        webhooks=LazyWebhooks(config),
     )
+    return made
 
 
 def _hooks(config: Config, settings: Settings) -> list[Hook]:
@@ -183,6 +267,7 @@ def _hooks(config: Config, settings: Settings) -> list[Hook]:
 
 async def close_services(services: Services) -> None:
     """Wait for the runs in progress, then close every connection."""
+    await services.dispatch.aclose()
     await retire_services(services)
     await services.store.aclose()
 
@@ -197,13 +282,19 @@ async def retire_services(services: Services) -> None:
     while services.closing:
         await asyncio.wait(set(services.closing))
     await services.providers.aclose()
+    await services.webhooks.aclose()
 
 
 class ServicesSource:
-    """The services of this process: built with the first request, renewed when the configuration's files change."""
+    """The services of this process: built with the first request, renewed when the configuration's files change.
 
-    def __init__(self, settings: Settings) -> None:
+    `wrap` puts something of a test around them: a store that fails, a switch that ends the process.
+    """
+
+    def __init__(self, settings: Settings, wrap: Callable[[Services], Services] | None = None) -> None:
         self._settings = settings
+        self._wrap = wrap or (lambda services: services)
+        self._verifier: TokenVerifier | None = None
         self._services: Services | None = None
         self._stamp: tuple[tuple[int, int], ...] = ()
         self._looked = 0.0
@@ -212,12 +303,25 @@ class ServicesSource:
     async def __call__(self) -> Services:
         if self._services is None:
             self._stamp = self._files()
-            self._services = open_services(self._settings)
+            self._services = self._wrap(open_services(self._settings, current=self.current))
             gc.freeze()  # what is loaded by now stays: the collector need not walk it, which took tens of milliseconds
             self._looked = self._services.clock.monotonic()
         elif self._due(self._services):
             self._services = self._renewed(self._services)
         return self._services
+
+    def current(self) -> Services:
+        """Return the services in use. Only after the first request has built them."""
+        if self._services is None:
+            raise AssertionError("nothing is dispatched before there are services")
+        return self._services
+
+    async def verifier(self, services: Services) -> TokenVerifier:
+        """Return what verifies Google's identity tokens, loaded with the first one."""
+        if self._verifier is None:
+            made = await asyncio.to_thread(load_by_name, "goagents.identity.google:GoogleTokens")
+            self._verifier = self._verifier or made(ca_bundle=services.config.ca_bundle)
+        return self._verifier
 
     def _due(self, services: Services) -> bool:
         now = services.clock.monotonic()
@@ -256,6 +360,7 @@ class ServicesSource:
             providers=ProviderRegistry(config, os.environ),
             toolsets=ToolsetRegistry(config, resolvers),
             resolvers=resolvers,
+            webhooks=LazyWebhooks(config),
         )
         task = asyncio.create_task(retire_services(services))
         self._retiring.add(task)
@@ -263,9 +368,11 @@ class ServicesSource:
         return renewed
 
 
-def application(name: str, settings: Settings | None = None) -> "ASGIApp":
-    """Return the ASGI app of the deployable function `name` (see FUNCTIONS)."""
+def application(
+    name: str, settings: Settings | None = None, wrap: Callable[[Services], Services] | None = None
+) -> "ASGIApp":
+    """Return the ASGI app of the deployable function `name` (see FUNCTIONS). `wrap`: see ServicesSource."""
     routes = [route for module in FUNCTIONS[name] for route in import_module(f"goagents.api.{module}").routes]
-    source = ServicesSource(settings or Settings.from_environ(os.environ))
-    create: Callable[[list[Any], Callable[[], Awaitable[Services]]], ASGIApp] = load_by_name("goagents.api.asgi:create")
-    return create(routes, source)
+    source = ServicesSource(settings or Settings.from_environ(os.environ), wrap)
+    create: Callable[..., ASGIApp] = load_by_name("goagents.api.asgi:create")
+    return create(routes, source, source.verifier)

@@ -51,8 +51,8 @@ class Cursor:
     @classmethod
     def parse(cls, text: str) -> Self:
         """Read an event's id. Raises ValueError for a text that is none."""
-        attempt, dash, seq = text.partition("-")
-        if not (dash and attempt.isdecimal() and seq.isdecimal() and len(text) <= 24 and text.isascii()):
+        attempt, _, seq = text.partition("-")
+        if not all(part.isascii() and part.isdecimal() and len(part) <= 9 for part in (attempt, seq)):
             raise ValueError(f"{text[:64]!r} is no event's id, which is ATTEMPT-NUMBER")
         return cls(int(attempt), int(seq))
 

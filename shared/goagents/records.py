@@ -138,7 +138,7 @@ class RunRecord(Record):
     executions; `crashes` those that ended in a crash since the step `crashed_step`. `unfinished` are the ids of calls
     that were in progress when the run was handed on: what they came to is not known. `waiting` is a `resources.Waiting`
     as JSON, `decisions` what people decided, by the call's id. `event` is the id of the last event that holds.
-    `webhook` is the URL to tell of the end. `give_up_at` is when a waiting run fails.
+    `webhook` is the URL to tell of the end. `give_up_at` is when a waiting run fails, `waited` the seconds it waited.
     """
 
     id: str
@@ -155,6 +155,7 @@ class RunRecord(Record):
     instance: int | None = None
     attempt: int = 1
     head: int | None = None
+    waited: float = 0.0
     crashes: int = 0
     crashed_step: int = 0
     unfinished: list[str] = Field(default_factory=list)

@@ -7,12 +7,12 @@ from typing import Any
 import httpx2
 from tests.support.engine import Engine
 
-from goagents.api import agents, asgi, chat, clusters, health, metrics, stream
+from goagents.api import agents, asgi, chat, clusters, health, metrics, runs, stream
 from goagents.engine.services import Services
 from goagents.settings import Settings
 from goagents.spec.config import Config
 
-ROUTES = [route for module in (health, clusters, agents, chat, stream, metrics) for route in module.routes]
+ROUTES = [route for module in (health, clusters, agents, chat, stream, runs, metrics) for route in module.routes]
 AGENTS = [{"name": name, "model": name} for name in ("echo", "slow", "busy", "broken", "late")]
 
 

@@ -6,7 +6,10 @@ from typing import Any
 from goagents.access.principal import Principal
 from goagents.app import ResolverFactory
 from goagents.clock import SystemClock
+from goagents.dispatch.base import Dispatch
+from goagents.dispatch.local import LocalDispatch
 from goagents.engine import clusters
+from goagents.engine.recovery.worker import perform
 from goagents.engine.services import Services
 from goagents.errors import Invalid
 from goagents.providers.base import Provider
@@ -17,6 +20,7 @@ from goagents.spec.config import Config
 from goagents.store.base import Store
 from goagents.telemetry.base import Event, Telemetry
 from goagents.testing.tools import StaticToolsets
+from goagents.testing.webhooks import RecordingWebhooks
 from goagents.tools.base import Toolset
 
 ALICE = Principal("alice")
@@ -57,9 +61,11 @@ def engine(
     config: Config | None = None,
     lease_ttl: float = 30.0,
     environ: Mapping[str, str] | None = None,
+    dispatch: Dispatch | None = None,
     providers: Mapping[str, Provider] | None = None,
 ) -> Engine:
     config = config or Config()
+    config = config.model_copy(update={"runs": config.runs.model_copy(update={"lease_ttl": lease_ttl})})
     seen: list[Event] = []
     made = Engine(
         store=store,
@@ -70,7 +76,8 @@ def engine(
         providers=Providers(providers or {"scripted": provider or scripted(echo=[{"text": "hello"}])}),
         toolsets=StaticToolsets(toolsets or {}),
         resolvers=ResolverFactory(config, environ or {}),
-        lease_ttl=lease_ttl,
+        dispatch=dispatch or LocalDispatch(lambda task: perform(made, task)),
+        webhooks=RecordingWebhooks(),
     )
     made.seen = seen
     return made

@@ -11,8 +11,6 @@ All of them serve one store. A victim and its gunicorn master die together, by S
 
 import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Mapping
 from contextlib import ExitStack
@@ -26,10 +24,10 @@ from tests.benchmarks.servers import Server, await_port, environment
 from tests.support.counting_tools import CountingTools
 from tests.support.killable import DIARY, PLAN, Diary, Plan
 from tests.support.ports import free_port
+from tests.support.zygote import Zygote
 
 from goagents.testing.kill_points import KillPoint
 
-ROOT = Path(__file__).parents[2]
 SOURCE = Path(__file__).parent / "functions" / "killable" / "main.py"
 INTERNAL_KEY = "the-key-of-internal-calls"
 CONFIG = """
@@ -45,7 +43,9 @@ providers:
         - after: "*"
           when: "order (?P<id>[0-9]+)"
           text: "It may be refunded."
-          tool_calls: [{{name: refund, arguments: {{order: "{{int:id}}"}}}}]
+          tool_calls:
+            - {{name: refund, arguments: {{order: "{{int:id}}"}}}}
+            - {{name: look, arguments: {{order: "{{int:id}}"}}}}
         - when: "order (?P<id>[0-9]+)"
           text: "First I look at order {{id}}."
           chunk_size: 8
@@ -120,29 +120,30 @@ class Killable:
 
     def wait_dead(self, timeout: float = 15.0) -> None:
         """Return once master and worker are gone. Raises AssertionError, with its log, if they live on."""
-        try:
-            status = self.server.process.wait(timeout)
-        except psutil.TimeoutExpired:
-            raise AssertionError(f"the process has not died; its log:\n{self.printed()}") from None
-        assert status == -signal.SIGKILL, f"the process ended with status {status}; its log:\n{self.printed()}"
-        left = [each for each in psutil.process_iter() if _group(each) == self.server.process.pid]
-        assert not psutil.wait_procs(left, timeout)[1], f"{left} survived"
+        deadline = time.monotonic() + timeout
+        while left := self._alive():
+            assert time.monotonic() < deadline, f"{left} live on; their log:\n{self.printed()}"
+            time.sleep(0.01)
+
+    def _alive(self) -> list[psutil.Process]:
+        """The processes of its group, which no process leaves. A dead one may be waiting for its burial."""
+        return [each for each in psutil.process_iter() if _is_alive_in(each, self.server.process.pid)]
 
     def printed(self) -> str:
         return self.log.read_text(encoding="utf-8", errors="replace")[-4000:]
 
     def end(self) -> None:
         """Kill it if it lives; nobody needs its manners."""
-        if self.server.process.is_running() and self.server.process.status() != psutil.STATUS_ZOMBIE:
+        if self._alive():
             self.kill()
-        self.server.process.wait(10)
+        self.wait_dead()
 
 
-def _group(process: psutil.Process) -> int | None:
+def _is_alive_in(process: psutil.Process, group: int) -> bool:
     try:
-        return os.getpgid(process.pid)
-    except ProcessLookupError:
-        return None
+        return os.getpgid(process.pid) == group and process.status() != psutil.STATUS_ZOMBIE
+    except (ProcessLookupError, psutil.NoSuchProcess):
+        return False
 
 
 @dataclass
@@ -162,6 +163,7 @@ class Site:
         self.config = self.folder / "config.yaml"
         self.config.write_text(CONFIG.format(lease_ttl=self.lease_ttl), encoding="utf-8")
         self.diary = Diary(self.folder / "diary.jsonl")
+        self._zygote = self._stack.enter_context(Zygote())
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -194,7 +196,7 @@ class Site:
         self._started += 1
         port, plan = free_port(), self.folder / f"plan-{self._started}.json"
         log = self.folder / f"process-{self._started}.log"
-        command = [sys.executable, "-m", "functions_framework", "--target", "killable", "--source", str(SOURCE)]
+        arguments = ["--target", "killable", "--source", str(SOURCE), "--host", "127.0.0.1", "--port", str(port)]
         own = {
             "GOAGENTS_CONFIG": str(self.config),
             "GOAGENTS_STORE": self.store,
@@ -203,16 +205,7 @@ class Site:
             PLAN: str(plan),
             DIARY: str(self.diary.path),
         }
-        with log.open("w", encoding="utf-8") as output:
-            process = psutil.Popen(
-                [*command, "--host", "127.0.0.1", "--port", str(port)],
-                env=environment({**own, **self.environment}),
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                cwd=ROOT,
-                start_new_session=True,
-            )
+        process = psutil.Process(self._zygote.start(arguments, environment({**own, **self.environment}), log))
         made = Killable(Server(process, port), plan, log)
         self._stack.callback(made.end)
         return made

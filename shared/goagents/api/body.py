@@ -90,6 +90,14 @@ async def read_model(request: Request, model: type[M]) -> M:
         raise Invalid("The body is not what is expected here.", errors=field_errors(error, data)) from None
 
 
+async def read_optional(request: Request, model: type[M]) -> M | None:
+    """Return the JSON body as `model`, None where there is none. Raises as `read_model`."""
+    headers = request.headers
+    if headers.get("content-length", "0") == "0" and "transfer-encoding" not in headers:
+        return None
+    return await read_model(request, model)
+
+
 def parse_json(body: bytes) -> Any:
     """Raises BadRequest for what is no JSON, nested too deep, or holds numbers that are none."""
     try:

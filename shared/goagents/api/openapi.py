@@ -19,7 +19,14 @@ PATH = Path(__file__).with_name("openapi.json")
 
 _REF = "#/components/schemas/{model}"
 _PROBLEM = {"$ref": _REF.format(model="Problem")}
-_BODIES: tuple[type[BaseModel], ...] = (AgentCluster, resources.ChatRequest, resources.ScaleRequest)
+_BODIES: tuple[type[BaseModel], ...] = (
+    AgentCluster,
+    resources.ApproveRequest,
+    resources.CancelRequest,
+    resources.ChatRequest,
+    resources.RunRequest,
+    resources.ScaleRequest,
+)
 _ANSWERS: dict[str, type[BaseModel]] = {
     "Agent": resources.Agent,
     "AgentList": resources.ListOf[resources.Agent],
@@ -33,6 +40,8 @@ _ANSWERS: dict[str, type[BaseModel]] = {
     "MetricsSummary": resources.MetricsSummary,
     "Problem": resources.Problem,
     "Readiness": resources.Readiness,
+    "Run": resources.Run,
+    "RunList": resources.ListOf[resources.Run],
     "Session": resources.Session,
 }
 _STATUSES = {
@@ -57,6 +66,7 @@ _REQUEST_ID = {
 }
 _HEADERS: dict[int, dict[str, Any]] = {
     201: {"Location": {"description": "Where it is.", "schema": {"type": "string"}}},
+    202: {"Location": {"description": "Where the run is.", "required": True, "schema": {"type": "string"}}},
     401: {"WWW-Authenticate": {"description": "How to authenticate.", "schema": {"type": "string"}}},
     429: {"Retry-After": {"description": "Seconds.", "required": True, "schema": {"type": "integer", "minimum": 1}}},
     503: {"Retry-After": {"description": "Seconds.", "schema": {"type": "integer", "minimum": 1}}},
@@ -158,7 +168,7 @@ def _operation(operation: Operation) -> dict[str, Any]:
     if operation.body:
         schema = {"$ref": _REF.format(model=operation.body)}
         found["requestBody"] = {
-            "required": True,
+            "required": operation.body_required,
             "content": {kind: {"schema": schema} for kind in operation.body_types},
         }
     found["responses"] = {

@@ -5,11 +5,13 @@ from dataclasses import dataclass
 from typing import Any, get_args
 
 from goagents.events import EventType
+from goagents.records import RunStatus
 
 from .body import JSON
 from .params import DEFAULT_PAGE_SIZE, LABEL, MAX_IDEMPOTENCY_KEY, MAX_PAGE_SIZE, MAX_PAGE_TOKEN
 
 _NAME = {"type": "string", "pattern": f"^{LABEL}$"}
+_CURSOR = {"type": "string", "pattern": r"^\d{1,9}-\d{1,9}$"}
 _EVENTS: Mapping[str, Any] = {"text/event-stream": "ServerSentEvent"}
 _CALL = (401, 403, 500, 503)
 _READ = (*_CALL, 404, 422)
@@ -53,6 +55,7 @@ class Operation:
     parameters: tuple[str, ...] = ()
     body: str | None = None
     body_types: tuple[str, ...] = (JSON,)
+    body_required: bool = True
     description: str = ""
     open: bool = False
 
@@ -76,6 +79,22 @@ PARAMETERS: Mapping[str, dict[str, Any]] = {
         "`cluster.agent`, or `namespace.cluster.agent`.",
         {"type": "string", "pattern": rf"^({LABEL}\.)?{LABEL}\.{LABEL}$"},
     ),
+    "run_id": _path("id", "The run.", {"type": "string", "pattern": "^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$"}),
+    "status": _query("status", "Runs with this status only.", {"enum": list(get_args(RunStatus))}),
+    "run_agent": _query(
+        "agent", "Runs of this agent only: its id.", {"type": "string", "pattern": rf"^({LABEL}\.)?{LABEL}\.{LABEL}$"}
+    ),
+    "run_session": _query(
+        "session_id", "Runs of this session only.", {"type": "string", "pattern": "^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$"}
+    ),
+    "run_cluster": _query("cluster", "Runs of this cluster only.", _NAME),
+    "after": _query("after", "Events behind this one only.", _CURSOR),
+    "last_event_id": {
+        "name": "Last-Event-ID",
+        "in": "header",
+        "description": "Events behind this one only; goes before `after`.",
+        "schema": _CURSOR,
+    },
     "session_id": _path("id", "The session.", {"type": "string", "pattern": "^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$"}),
     "namespace": _query("namespace", "The namespace.", {**_NAME, "default": "default"}),
     "cluster": _query("cluster", "Agents of this cluster only.", _NAME),
@@ -170,7 +189,11 @@ OPERATIONS: tuple[Operation, ...] = (
     ),
     Operation(
         "POST", "/api/v1/agents/{id}/chat", "chat", "runs", "Say something and wait for the answer.",
-        (_json("ChatResponse", "The answer."),), _RUN, ("agent_id", "idempotency_key"), "ChatRequest",
+        (
+            _json("ChatResponse", "The answer."),
+            _json("Run", "It takes longer than a request may: the run goes on, `Location` names it.", 202),
+        ),
+        _RUN, ("agent_id", "idempotency_key"), "ChatRequest",
         description="Without `session_id` a new session begins; the answer names it. A run that fails is a problem "
         "with its `run_id` and `session_id`. A client that leaves stops nothing: the answer is in the session.",
     ),
@@ -180,6 +203,43 @@ OPERATIONS: tuple[Operation, ...] = (
         "ChatRequest",
         description="The same body. What fails before the run began is answered with its status; later it is the event "
         "`run.failed`. A client that leaves stops nothing: the answer is in the session.",
+    ),
+    Operation(
+        "POST", "/api/v1/agents/{id}/runs", "start_run", "runs", "Say something and come back later.",
+        (_json("Run", "The run goes on, `Location` names it.", 202),), (*_WRITE, 429), ("agent_id", "idempotency_key"),
+        "RunRequest",
+        description="The run waits for a free place as long as it takes. With `webhook`, its end is told to that "
+        "address.",
+    ),
+    Operation(
+        "GET", "/api/v1/runs", "list_runs", "runs", "The caller's runs, newest first.",
+        (_json("RunList", "A page."),), _READ,
+        ("status", "run_agent", "run_session", "run_cluster", "namespace", *_PAGE),
+        description="At most one of `agent`, `session_id` and `cluster`.",
+    ),
+    Operation(
+        "GET", "/api/v1/runs/{id}", "get_run", "runs", "A run with its steps.",
+        (_json("Run", "The run."),), _READ, ("run_id",),
+    ),
+    Operation(
+        "GET", "/api/v1/runs/{id}/events", "get_run_events", "runs", "Everything that happened in a run, and happens.",
+        (Answer(200, "Server-sent events, see docs/http.md.", _EVENTS),), _READ, ("run_id", "last_event_id", "after"),
+        description="From the beginning, or behind an event; until the run is over, or the request takes too long: "
+        "then ask again with the id of the last event.",
+    ),
+    Operation(
+        "POST", "/api/v1/runs/{id}/cancel", "cancel_run", "runs", "Cancel a run.",
+        (
+            _json("Run", "It is cancelled."),
+            _json("Run", "The process that executes it has been asked, and will notice.", 202),
+        ),
+        _WRITE, ("run_id",), "CancelRequest", body_required=False,
+        description="One that ended otherwise: 409.",
+    ),
+    Operation(
+        "POST", "/api/v1/runs/{id}/approve", "approve_run", "runs", "Decide on the calls a run waits with.",
+        (_json("Run", "The run goes on.", 202),), _WRITE, ("run_id",), "ApproveRequest",
+        description="Every call that waits needs a decision. A run that does not wait: 409.",
     ),
     Operation(
         "GET", "/api/v1/sessions/{id}", "get_session", "sessions", "A session.",

@@ -1,11 +1,13 @@
 """Parameters of paths and queries."""
 
 import re
+from collections.abc import Sequence
 from typing import Any
 
 from starlette.requests import Request
 
 from goagents.errors import FieldError, Invalid, NotFound
+from goagents.events import Cursor
 
 DEFAULT_PAGE_SIZE = 50
 MAX_PAGE_SIZE = 500
@@ -33,6 +35,45 @@ def agent_id(request: Request) -> str:
 
 def session_id(request: Request) -> str:
     return _from_path(request, "id", _SESSION, "session")
+
+
+def run_id(request: Request) -> str:
+    return _from_path(request, "id", _SESSION, "run")
+
+
+def agent_query(request: Request) -> str | None:
+    return _matching(request, "agent", _AGENT, "is no agent's id: CLUSTER.AGENT or NAMESPACE.CLUSTER.AGENT")
+
+
+def session_query(request: Request) -> str | None:
+    return _matching(request, "session_id", _SESSION, "is no session's id")
+
+
+def _matching(request: Request, name: str, pattern: re.Pattern[str], message: str) -> str | None:
+    value = query(request, name)
+    if value is not None and not pattern.fullmatch(value):
+        raise invalid(name, message)
+    return value
+
+
+def choice(request: Request, name: str, choices: Sequence[str]) -> str | None:
+    """Return a parameter that is one of `choices`. Raises Invalid."""
+    value = query(request, name)
+    if value is not None and value not in choices:
+        raise invalid(name, f"is none of {', '.join(choices)}")
+    return value
+
+
+def cursor(request: Request) -> Cursor | None:
+    """Return the place behind the last event seen: `Last-Event-ID`, or `after`. Raises Invalid."""
+    header = request.headers.get("last-event-id")
+    value = query(request, "after") if header is None else header
+    if not value:
+        return None
+    try:
+        return Cursor.parse(value)
+    except ValueError as error:
+        raise invalid("after" if header is None else "Last-Event-ID", f"is wrong: {error}") from None
 
 
 def _from_path(request: Request, name: str, pattern: re.Pattern[str], what: str) -> str:

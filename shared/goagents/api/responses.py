@@ -7,6 +7,8 @@ from pydantic import BaseModel
 from pydantic_core import PydanticSerializationError, to_json
 from starlette.responses import Response
 
+from goagents.resources import Run
+
 
 def render(value: Any) -> bytes:
     """Return `value` (JSON values, dataclasses, models) as one line of JSON in UTF-8."""
@@ -31,3 +33,8 @@ def resource(value: BaseModel, status: int = 200, headers: dict[str, str] | None
 
 def no_content() -> Response:
     return Response(status_code=204)
+
+
+def accepted(run: Run) -> Response:
+    """202: the run goes on, and here is where."""
+    return resource(run, 202, {"Location": f"/api/v1/runs/{run.id}"})

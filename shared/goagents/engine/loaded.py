@@ -12,6 +12,7 @@ from goagents.providers.base import ToolSchema
 from goagents.records import ClusterRecord
 from goagents.resources import Agent
 from goagents.spec.cluster import AgentCluster, AgentSpec
+from goagents.spec.tools import ToolSpec
 from goagents.tools.base import Tool, Toolset
 
 MAX_MESSAGE = 500  # characters of one error of a schema
@@ -30,10 +31,11 @@ class Instances:
 
 @dataclass
 class OpenTool:
-    """A tool on offer, with its schema compiled."""
+    """A tool on offer, with its schema compiled and the entry of the YAML it comes from."""
 
     tool: Tool
     validator: Any
+    spec: ToolSpec
 
     def problem(self, arguments: dict[str, Any]) -> str | None:
         """Return what is wrong with `arguments`, or None: at most five errors, each with its place."""

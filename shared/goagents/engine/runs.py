@@ -1,52 +1,37 @@
-"""Runs: started by a request, executed as a task of their own, settled whatever happens.
+"""Runs, as the API knows them: started, followed, listed."""
 
-A request's end is not its run's: a caller that goes away leaves the run to finish.
-"""
-
-import asyncio
 import binascii
 import hashlib
 import re
-from collections.abc import AsyncIterator
-from contextlib import aclosing, asynccontextmanager, suppress
+from collections.abc import Sequence
 from typing import Literal
 
 from pydantic_core import to_json
 
 from goagents.access.principal import Principal
-from goagents.codes import by_code
-from goagents.errors import (
-    Conflict,
-    GoAgentsError,
-    Invalid,
-    LeaseLost,
-    OutcomeUnknown,
-    RunError,
-    RunInterrupted,
-    RunTimedOut,
-    StoreConflict,
-    StoreError,
-    StoreUnavailable,
-)
+from goagents.dispatch.base import Task
+from goagents.errors import Conflict, Invalid
 from goagents.ids import new_id
-from goagents.messages import MESSAGE, Message, TextPart, Usage
+from goagents.messages import Message, TextPart
 from goagents.records import TERMINAL, Paths, RunRecord
-from goagents.resources import ChatRequest, ChatResponse
-from goagents.spec.cluster import AgentSpec, Fallback
-from goagents.spec.models import resolve_model
-from goagents.telemetry.base import RunFinished, RunStarted, Unexpected
+from goagents.resources import ChatRequest, ListOf, Run, RunRequest
+from goagents.store.base import Filter, Query
 
-from .admission.admit import Admission, Admitted, Replay, Ticket, free_places, key_hash
+from .admission.admit import Admission, key_hash
+from .admission.ticket import Queued, Replay, Ticket
+from .controls import owned, stop
+from .execution.claim import Claim
+from .execution.execute import launch
 from .execution.handle import RunHandle
-from .execution.loop import Candidate, Turn, run_turn
-from .execution.settle import settle_writes
-from .execution.steps import Steps
-from .execution.toolbox import open_toolbox
-from .execution.toolcalls import Caller
-from .failures import as_run_error, traceback_of
+from .execution.steps import read_steps
 from .names import AgentId
-from .recovery.pointers import Pointer, release_dead
+from .recovery.pointers import enqueue
+from .recovery.takeover import find_run
+from .recovery.worker import take_up
 from .services import Services
+from .specs import load
+from .views import run_view
+from .watching import Watch
 
 __all__ = ["RunHandle", "start"]
 
@@ -59,33 +44,131 @@ async def start(
     agent_id: str,
     request: ChatRequest,
     *,
-    kind: Literal["chat", "stream"],
+    kind: Literal["chat", "stream", "background"],
     idempotency_key: str | None = None,
-) -> RunHandle:
-    """Admit a run and set it going.
+) -> Watch:
+    """Admit a run and set it going, or queue it; the same key and payload again are the same run.
 
     Raises NotFound, Invalid, Conflict (also SessionBusy), LimitExceeded, StoreError. What goes wrong later is in the
-    handle's result and in its last event.
+    run's result and in its last event.
     """
-    agent = AgentId.parse(agent_id)
+    agent, paths = AgentId.parse(agent_id), Paths(principal.tenant)
+    webhook = request.webhook.url if isinstance(request, RunRequest) and request.webhook else None
+    if webhook is not None:
+        services.webhooks.check(webhook)
     ticket = Ticket(
         agent=agent,
         message=_user_message(request),
         session=request.session_id or new_id("session"),
         kind=kind,
         key=key_hash(principal, agent, idempotency_key) if idempotency_key else None,
-        payload_hash=hashlib.sha256(to_json([agent_id, request.model_dump(mode="json")])).hexdigest(),
+        payload_hash=hashlib.sha256(
+            to_json([agent_id, request.model_dump(mode="json", exclude_none=True)])
+        ).hexdigest(),
+        policy=request.session_policy,
+        webhook=webhook,
     )
+    seconds = services.config.server.timeout
+    until = services.clock.monotonic() + seconds
     admitted = await Admission(services, principal, ticket).admit()
     if isinstance(admitted, Replay):
-        return await _attach(services, principal, admitted.run_id)
-    handle = RunHandle(admitted.run.id, admitted.run.session, str(agent))
-    services.handles[handle.run_id] = handle
-    admitted.cluster.instances = None
-    task = asyncio.create_task(_execute(services, principal, admitted, handle), name=handle.run_id)
-    services.tasks.add(task)
-    task.add_done_callback(services.tasks.discard)
-    return handle
+        return await _again(services, paths, admitted.run_id, until)
+    if isinstance(admitted, Queued):
+        await _begin(services, principal, paths, admitted)
+        return Watch(services, paths, admitted.run_id, ticket.session, str(agent), until)
+    return _executed(services, paths, admitted, seconds, until)
+
+
+def _executed(services: Services, paths: Paths, claim: Claim, seconds: float, until: float) -> Watch:
+    handle = launch(services, paths, claim, seconds=seconds)
+    return Watch(services, paths, handle.run_id, handle.session_id, handle.agent, until, handle)
+
+
+async def _begin(services: Services, principal: Principal, paths: Paths, queued: Queued) -> None:
+    """Have a worker take the run up, if it is its turn; cancel the one it takes the place of, if it asks for that."""
+    if queued.active:
+        await enqueue(services, Task("run", paths.tenant, queued.run_id, queued.token))
+    if queued.interrupts is not None:
+        found = await find_run(services, paths, queued.interrupts)
+        if found is not None and found.run.status not in TERMINAL:
+            await stop(services, paths, principal, found, "a newer message of its session took its place")
+
+
+async def _again(services: Services, paths: Paths, run_id: str, until: float) -> Watch:
+    """Return the run that an idempotency key names; one that was left behind goes on here."""
+    handle = services.handles.get(run_id)
+    found = None if handle else await find_run(services, paths, run_id)
+    if handle is not None:
+        return Watch(services, paths, run_id, handle.session_id, handle.agent, until, handle)
+    if found is None:
+        raise Conflict("The run of this Idempotency-Key is gone; use a fresh key.")
+    run = found.run
+    watch = Watch(services, paths, run_id, run.session, str(AgentId(run.namespace, run.cluster, run.agent)), until)
+    if found.is_stale and run.head is not None:
+        watch.handle = await take_up(services, paths, run_id, seconds=services.config.server.timeout)
+    return watch
+
+
+async def watch(services: Services, principal: Principal, run_id: str) -> Watch:
+    """Return a run of this principal to follow, for as long as a request may take. Raises NotFound."""
+    run = (await owned(services, principal, run_id)).run
+    until = services.clock.monotonic() + services.config.server.timeout
+    agent = str(AgentId(run.namespace, run.cluster, run.agent))
+    return Watch(services, Paths(principal.tenant), run.id, run.session, agent, until)
+
+
+async def get_run(services: Services, principal: Principal, run_id: str) -> Run:
+    """Return a run with its steps. Raises NotFound, also for another principal's."""
+    run = (await owned(services, principal, run_id)).run
+    return run_view(run, await read_steps(services.store, Paths(principal.tenant), run_id))
+
+
+async def list_runs(
+    services: Services,
+    principal: Principal,
+    page_size: int,
+    page_token: str | None,
+    *,
+    status: str | None = None,
+    agent: str | None = None,
+    session: str | None = None,
+    cluster: tuple[str, str] | None = None,
+) -> ListOf[Run]:
+    """Return a page of this principal's runs, newest first: at most one of `agent`, `session`, `cluster`.
+
+    `cluster` is (namespace, name). Raises NotFound for an unknown agent or cluster, Invalid.
+    """
+    paths = Paths(principal.tenant)
+    where = [Filter("principal", "==", principal.id), *(await _scope(services, paths, agent, session, cluster))]
+    if status is not None:
+        where.append(Filter("status", "==", status))
+    page = await services.store.query(
+        Query(paths.runs(), tuple(where), "created_at", descending=True, limit=page_size, after=page_token)
+    )
+    runs = [run_view(RunRecord.of(document.data)) for document in page.documents]
+    return ListOf[Run](items=runs, next_page_token=page.next_cursor)
+
+
+async def _scope(
+    services: Services, paths: Paths, agent: str | None, session: str | None, cluster: tuple[str, str] | None
+) -> Sequence[Filter]:
+    if sum(one is not None for one in (agent, session, cluster)) > 1:
+        raise Invalid("Ask for the runs of an agent, of a session or of a cluster: one of them.")
+    if session is not None:
+        return [Filter("session", "==", session)]
+    if agent is not None:
+        wanted = AgentId.parse(agent)
+        loaded = await load(services, paths, wanted.namespace, wanted.cluster)
+        loaded.agent(wanted.agent)
+        return [Filter("cluster_uid", "==", loaded.record.uid), Filter("agent", "==", wanted.agent)]
+    if cluster is not None:
+        loaded = await load(services, paths, *cluster)
+        return [Filter("cluster_uid", "==", loaded.record.uid)]
+    return []
+
+
+def _digest(agent_id: str, request: ChatRequest) -> str:
+    return hashlib.sha256(to_json([agent_id, request.model_dump(mode="json", exclude_none=True)])).hexdigest()
 
 
 def _user_message(request: ChatRequest) -> Message:
@@ -113,187 +196,3 @@ def _check_image(place: str, media_type: str, data: str) -> None:
         known = False
     if not known:
         raise Invalid(f"{place}.data: is not base64 of an image.")
-
-
-async def _attach(services: Services, principal: Principal, run_id: str) -> RunHandle:
-    """Return the handle of a run that an idempotency key names: live in this process, or from its record."""
-    live = services.handles.get(run_id)
-    if live is not None:
-        return live
-    paths = Paths(principal.tenant)
-    run = await _recorded(services, paths, run_id)
-    if run.status not in TERMINAL:
-        await release_dead(services, paths, [Pointer(paths.session(run.session), "active_run", run.id)])
-        run = await _recorded(services, paths, run_id)
-    agent = str(AgentId(run.namespace, run.cluster, run.agent))
-    handle = RunHandle(run.id, run.session, agent, run.attempt)
-    if run.status == "succeeded" and run.output is not None:
-        message = MESSAGE.validate_python(run.output)
-        usage = Usage(**(run.usage or {}))
-        handle.finish(_answer(run, agent, message, run.stop_reason or "end_turn", usage))
-    elif run.status == "failed":
-        problem = run.error or {}
-        handle.finish(_recorded_error(problem))
-    else:
-        raise Conflict(f"The run {run.id} of this Idempotency-Key is still in progress.", retry_after=1)
-    return handle
-
-
-async def _recorded(services: Services, paths: Paths, run_id: str) -> RunRecord:
-    path = paths.run(run_id)
-    document = (await services.store.get_many([path])).get(path)
-    if document is None:
-        raise Conflict("The run of this Idempotency-Key is gone; use a fresh key.")
-    return RunRecord.of(document.data)
-
-
-def _recorded_error(problem: dict[str, object]) -> GoAgentsError:
-    """Make the error that a run's record holds: its class by its code, its words as recorded."""
-    return by_code(GoAgentsError).get(str(problem.get("code")), RunError)(str(problem.get("detail") or ""))
-
-
-async def _execute(services: Services, principal: Principal, admitted: Admitted, handle: RunHandle) -> None:
-    """Run to the end, settle, and let the handle's readers go. Never raises."""
-    run, paths = admitted.run, Paths(principal.tenant)
-    services.telemetry.emit(RunStarted(run.id, run.session, principal.tenant, run.cluster, run.agent))
-    keep_alive = asyncio.create_task(admitted.journal.keep_alive())
-    turn: Turn | None = None
-    error: GoAgentsError | None = None
-    try:
-        handle.publish(
-            "run.started", {"run_id": run.id, "session_id": run.session, "agent": handle.agent, "attempt": run.attempt}
-        )
-        async with _limit(seconds := _timeout(services, admitted)):
-            with admitted.cluster.in_use():
-                turn = await _prepare(services, paths, admitted, services.clock.monotonic() + seconds)
-                await _forward(turn, handle)
-    except (GoAgentsError, asyncio.CancelledError) as raised:
-        error = as_run_error(raised)
-    except Exception as raised:  # noqa: BLE001 - whatever a defect raises, slot and session are settled
-        services.telemetry.emit(Unexpected(f"run {run.id}", repr(raised), traceback_of(raised)))
-        error = as_run_error(raised)
-    finally:
-        keep_alive.cancel()
-    error = await _finished(asyncio.create_task(_settle(services, paths, admitted, turn, error)))
-    free_places(services, paths, run)
-    admitted.cluster.instances = None
-    _tell(services, principal, admitted, turn, error)
-    services.handles.pop(run.id, None)
-    if error is not None or turn is None or turn.final is None:
-        handle.finish(error or RunError())
-        return
-    handle.finish(_answer(run, handle.agent, turn.final.message, turn.final.stop_reason, turn.usage))
-
-
-def _timeout(services: Services, admitted: Admitted) -> float:
-    server = services.config.server.timeout
-    return min(server, admitted.agent.timeout) if admitted.agent.timeout else server
-
-
-async def _prepare(services: Services, paths: Paths, admitted: Admitted, deadline: float) -> Turn:
-    """Gather what the loop needs; `deadline` is on the monotonic clock.
-
-    Raises Invalid for a provider or a variable that this server lacks.
-    """
-    agent, cluster, run = admitted.agent, admitted.cluster, admitted.run
-    resolver = services.resolvers(trusted=cluster.trusted)
-    choices: tuple[AgentSpec | Fallback, ...] = (agent, *agent.fallbacks)
-    candidates = [
-        Candidate(
-            await services.providers.get(choice.provider),
-            resolve_model(choice.model, services.config.models),
-            resolver.resolve_all(choice.model_settings),
-        )
-        for choice in choices
-    ]
-    toolbox = await open_toolbox(services, paths, cluster, agent)
-    return Turn(
-        candidates=tuple(candidates),
-        caller=Caller(
-            toolbox, services.telemetry, services.clock, run.id, run.session, paths.tenant, run.cluster, run.agent
-        ),
-        steps=Steps(admitted.journal, paths, run, services.clock),
-        telemetry=services.telemetry,
-        clock=services.clock,
-        messages=admitted.history,
-        system=resolver.resolve(agent.system_prompt) if agent.system_prompt else None,
-        output_schema=agent.output_schema,
-        max_turns=agent.max_turns,
-        deadline=deadline,
-    )
-
-
-@asynccontextmanager
-async def _limit(seconds: float) -> AsyncIterator[None]:
-    """Raise RunTimedOut where the body takes longer; a TimeoutError of its own goes on as it is."""
-    timer = asyncio.timeout(seconds)
-    try:
-        async with timer:
-            yield
-    except TimeoutError as raised:
-        if timer.expired():
-            raise RunTimedOut(f"The run did not finish within its timeout of {seconds:g} s.") from raised
-        raise
-
-
-async def _forward(turn: Turn, handle: RunHandle) -> None:
-    async with aclosing(run_turn(turn)) as happenings:
-        async for kind, data in happenings:
-            handle.publish(kind, data)
-
-
-async def _settle(
-    services: Services, paths: Paths, admitted: Admitted, turn: Turn | None, error: GoAgentsError | None
-) -> GoAgentsError | None:
-    """Commit the end. Return the error that callers see: the run's, or why its answer could not be kept."""
-    try:
-        await _commit_end(services, paths, admitted, turn, error)
-    except (LeaseLost, StoreUnavailable, OutcomeUnknown, StoreConflict) as raised:
-        return error or raised
-    except Exception as raised:  # noqa: BLE001 - what no store takes must not leave slot and session held
-        if not isinstance(raised, GoAgentsError):
-            services.telemetry.emit(Unexpected(f"settling {admitted.run.id}", repr(raised), traceback_of(raised)))
-        error = error or as_run_error(raised)
-        with suppress(StoreError, RunError):  # the run's own error is told; its lease ends by itself
-            await _commit_end(services, paths, admitted, None, error)
-    return error
-
-
-async def _commit_end(
-    services: Services, paths: Paths, admitted: Admitted, turn: Turn | None, error: GoAgentsError | None
-) -> None:
-    await admitted.journal.commit(settle_writes(paths, admitted, turn, error, services.clock.now()))
-
-
-async def _finished(task: "asyncio.Task[GoAgentsError | None]") -> GoAgentsError | None:
-    """Wait for `task` to end, whatever cancels the waiting: a run is settled even while its process stops."""
-    while not task.done():
-        with suppress(asyncio.CancelledError):
-            await asyncio.wait({task})
-    return RunInterrupted() if task.cancelled() else task.result()
-
-
-def _answer(run: RunRecord, agent: str, message: Message, stop_reason: str, usage: Usage) -> ChatResponse:
-    return ChatResponse(
-        run_id=run.id, session_id=run.session, agent=agent, message=message, stop_reason=stop_reason, usage=usage
-    )
-
-
-def _tell(
-    services: Services, principal: Principal, admitted: Admitted, turn: Turn | None, error: GoAgentsError | None
-) -> None:
-    run = admitted.run
-    services.telemetry.emit(
-        RunFinished(
-            run_id=run.id,
-            session_id=run.session,
-            tenant=principal.tenant,
-            cluster=run.cluster,
-            agent=run.agent,
-            status="failed" if error else "succeeded",
-            duration=(services.clock.now() - run.created_at).total_seconds(),
-            usage=turn.usage if turn else Usage(),
-            error_code=error.code if error else None,
-            error=str(error) if error else None,
-        )
-    )

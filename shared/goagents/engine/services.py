@@ -6,15 +6,17 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from goagents.clock import Clock
+from goagents.dispatch.base import Dispatch
 from goagents.ids import new_id
 from goagents.providers.base import Provider
 from goagents.settings import Settings
-from goagents.spec.config import Config
+from goagents.spec.config import Config, RunsConfig
 from goagents.spec.interpolation import Resolver
 from goagents.spec.tools import ToolSpec
 from goagents.store.base import Store
 from goagents.telemetry.base import Telemetry
 from goagents.tools.base import Toolset
+from goagents.webhooks.base import Webhooks
 
 from .admission.capacity import Capacity
 from .loaded import LoadedCluster
@@ -68,10 +70,21 @@ class Services:
     providers: Providers
     toolsets: Toolsets
     resolvers: Resolvers
-    lease_ttl: float = 30.0
+    dispatch: Dispatch
+    webhooks: Webhooks
     owner: str = field(default_factory=lambda: new_id("proc"))
     specs: OrderedDict[str, LoadedCluster] = field(default_factory=OrderedDict)
     capacity: Capacity = field(default_factory=Capacity)
     handles: dict[str, "RunHandle"] = field(default_factory=dict)
     tasks: set["asyncio.Task[None]"] = field(default_factory=set)
     closing: set["asyncio.Task[None]"] = field(default_factory=set)
+
+    @property
+    def runs(self) -> RunsConfig:
+        return self.config.runs
+
+    @property
+    def background(self) -> bool:
+        """Whether this process keeps its CPU when no request is open."""
+        configured = self.config.server.background
+        return not self.settings.on_cloud_run if configured is None else configured

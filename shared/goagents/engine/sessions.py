@@ -8,7 +8,7 @@ from goagents.resources import ListOf, Session, SessionMessage
 from goagents.store.base import AtVersion, Document, Merge, Query
 
 from .deletion import delete_session_records
-from .recovery.pointers import DELETING, Pointer, alive, release_dead
+from .recovery.pointers import DELETING, Pointer, recover
 from .services import Services
 
 
@@ -24,14 +24,13 @@ async def _find(services: Services, principal: Principal, session_id: str) -> tu
 async def get_session(services: Services, principal: Principal, session_id: str) -> Session:
     """Raises NotFound, also for a session of another principal."""
     _, record = await _find(services, principal, session_id)
-    run = record.active_run
-    living = await alive(services, Paths(principal.tenant), [run] if run else [])
     return Session(
         id=record.id,
         namespace=record.namespace,
         cluster=record.cluster,
         messages=record.head,
-        active_run=run if run in living else None,
+        active_run=record.active_run if record.active_run != DELETING else None,
+        queued_runs=record.queue,
         created_at=record.created_at,
         updated_at=record.updated_at,
     )
@@ -63,7 +62,7 @@ async def delete_session(services: Services, principal: Principal, session_id: s
     paths = Paths(principal.tenant)
     document, record = await _find(services, principal, session_id)
     if record.active_run not in (None, DELETING):
-        await release_dead(services, paths, [Pointer(document.path, "active_run", record.active_run)])
+        await recover(services, paths, [Pointer(document.path, "active_run", record.active_run)])
         document, record = await _find(services, principal, session_id)
     if record.active_run not in (None, DELETING):
         raise SessionBusy(f"The session is busy with the run {record.active_run}; wait for it to end.", retry_after=1)

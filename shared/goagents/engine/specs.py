@@ -3,7 +3,7 @@
 import asyncio
 
 from goagents.errors import NotFound
-from goagents.records import ClusterRecord, GenerationRecord, Paths
+from goagents.records import ClusterRecord, GenerationRecord, Paths, RunRecord
 from goagents.spec.cluster import AgentCluster
 from goagents.store.base import Document
 
@@ -54,12 +54,15 @@ async def load_generation(services: Services, paths: Paths, record: ClusterRecor
 
 def remember(services: Services, paths: Paths, cluster: LoadedCluster) -> LoadedCluster:
     """Keep `cluster` as the current generation of its name; what it takes the place of is closed when unused."""
-    key = paths.cluster(cluster.record.namespace, cluster.record.name)
+    _keep(services, paths.cluster(cluster.record.namespace, cluster.record.name), cluster)
+    return cluster
+
+
+def _keep(services: Services, key: str, cluster: LoadedCluster) -> None:
     forget(services, key)
     services.specs[key] = cluster
     while len(services.specs) > MAX_CACHED:
         forget(services, next(iter(services.specs)))
-    return cluster
 
 
 def forget(services: Services, key: str) -> None:
@@ -69,3 +72,25 @@ def forget(services: Services, key: str) -> None:
         task = asyncio.create_task(cluster.close())
         services.closing.add(task)
         task.add_done_callback(services.closing.discard)
+
+
+async def load_pinned(services: Services, paths: Paths, run: RunRecord) -> LoadedCluster:
+    """Return the generation that `run` was admitted with, which may be an older one. Raises NotFound."""
+    key = paths.cluster(run.namespace, run.cluster)
+    known = services.specs.get(key)
+    if known is not None and (known.record.uid, known.record.generation) == (run.cluster_uid, run.generation):
+        return known
+    keys = [key, paths.generation(run.namespace, run.cluster, run.cluster_uid, run.generation)]
+    snapshot = await services.store.get_many(keys)
+    record, document = living(snapshot.get(key), run.namespace, run.cluster), snapshot.get(keys[1])
+    if document is None or record.uid != run.cluster_uid:
+        raise cluster_not_found(run.namespace, run.cluster)
+    if record.generation == run.generation:
+        return await load_generation(services, paths, record)
+    older = f"{key}@{run.cluster_uid}-{run.generation}"
+    if older not in services.specs:
+        generation = GenerationRecord.of(document.data)
+        pinned = record.model_copy(update={"generation": run.generation})
+        manifest = AgentCluster.model_validate(generation.manifest)
+        _keep(services, older, LoadedCluster(pinned, manifest, generation.trusted))
+    return services.specs[older]

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Literal, Protocol, runtime_checkable
 
 from goagents.messages import Usage
 
@@ -60,6 +60,17 @@ class RunFinished:
 
 
 @dataclass(frozen=True, slots=True)
+class RunLeft:
+    """This process is done with a run that is not over: it was handed on, waits for a person, or was taken over."""
+
+    run_id: str
+    session_id: str
+    cluster: str
+    agent: str
+    reason: Literal["handed_off", "waiting", "lost"]
+
+
+@dataclass(frozen=True, slots=True)
 class ModelCallFinished:
     """`first_token` is the time to the first delta; None where none came."""
 
@@ -108,7 +119,16 @@ class Unexpected:
     traceback: str
 
 
-Event = RequestFinished | RunStarted | RunFinished | ModelCallFinished | ToolCallFinished | ToolsetFailed | Unexpected
+Event = (
+    RequestFinished
+    | RunStarted
+    | RunFinished
+    | RunLeft
+    | ModelCallFinished
+    | ToolCallFinished
+    | ToolsetFailed
+    | Unexpected
+)
 Hook = Callable[[Event], None]
 
 

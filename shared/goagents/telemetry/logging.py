@@ -16,6 +16,7 @@ from .base import (
     ModelCallFinished,
     RequestFinished,
     RunFinished,
+    RunLeft,
     RunStarted,
     ToolCallFinished,
     ToolsetFailed,
@@ -134,6 +135,9 @@ class LoggingHook:
             case RunStarted():
                 text = f"run {event.run_id} of {event.cluster}.{event.agent} started"
                 _write(logging.DEBUG, text, run_id=event.run_id, session_id=event.session_id)
+            case RunLeft():
+                text = f"run {event.run_id} of {event.cluster}.{event.agent} left: {event.reason}"
+                _write(logging.INFO, text, run_id=event.run_id, session_id=event.session_id)
             case ToolsetFailed():
                 text = f"tool {event.tool} of {event.cluster}.{event.agent} cannot be opened: {event.error}"
                 _write(logging.WARNING, text, cluster=event.cluster, agent=event.agent, tool=event.tool)

@@ -29,6 +29,7 @@ from .base import (
     ModelCallFinished,
     RequestFinished,
     RunFinished,
+    RunLeft,
     RunStarted,
     ToolCallFinished,
     ToolsetFailed,
@@ -135,6 +136,8 @@ class PrometheusHook:
                 self._run_started(event)
             case RunFinished():
                 self._run_finished(event)
+            case RunLeft():
+                self._run_left(event)
             case ToolsetFailed():
                 self.metrics.toolset_failures.labels(
                     *self.metrics.bounded["tools"](event.cluster, event.agent, event.tool)
@@ -153,10 +156,14 @@ class PrometheusHook:
         self.metrics.active_runs.labels(cluster).inc()
         self.metrics.active_instances.labels(cluster, agent).inc()
 
-    def _run_finished(self, event: RunFinished) -> None:
+    def _run_left(self, event: RunLeft | RunFinished) -> tuple[str, str]:
         cluster, agent = self.metrics.bounded["agents"](event.cluster, event.agent)
         self.metrics.active_runs.labels(cluster).dec()
         self.metrics.active_instances.labels(cluster, agent).dec()
+        return cluster, agent
+
+    def _run_finished(self, event: RunFinished) -> None:
+        cluster, agent = self._run_left(event)
         self.metrics.runs.labels(cluster, agent, event.status).inc()
         self.metrics.run_seconds.labels(cluster, agent).observe(event.duration)
 

@@ -8,11 +8,11 @@ from tests.support.runs import PATHS, Held, at_rest, chat
 from tests.support.stores import UnreliableStore
 
 from goagents.engine import clusters, runs, sessions
+from goagents.engine.watching import Watch
 from goagents.errors import (
     Conflict,
     LimitExceeded,
     NotFound,
-    RunInterrupted,
     SessionBusy,
 )
 from goagents.resources import ChatRequest
@@ -37,7 +37,7 @@ async def test_a_session_runs_one_turn_at_a_time(store: Store):
     held = Held()
     services = engine(store, held)
     await applied(services)
-    request = ChatRequest(message="hi", session_id="talk")
+    request = ChatRequest(message="hi", session_id="talk", session_policy="reject")
     handle = await runs.start(services, ALICE, "support.helper", request, kind="chat")
     with pytest.raises(SessionBusy, match=handle.run_id):
         await runs.start(services, ALICE, "support.helper", request, kind="chat")
@@ -124,7 +124,7 @@ async def test_a_key_that_was_used_needs_no_place(store: Store):
     await applied(services, manifest({}, max_concurrent_agents=1))
     request = ChatRequest(message="hi", session_id="talk")
 
-    async def again(message: ChatRequest = request, key: str = "k1") -> runs.RunHandle:
+    async def again(message: ChatRequest = request, key: str = "k1") -> Watch:
         return await runs.start(services, ALICE, "support.helper", message, kind="chat", idempotency_key=key)
 
     first = await again()
@@ -132,14 +132,16 @@ async def test_a_key_that_was_used_needs_no_place(store: Store):
     assert (await again()).run_id == first.run_id
     with pytest.raises(Conflict, match="another request"):
         await again(ChatRequest(message="ho", session_id="talk"))
+    queued = await again(key="k2")  # behind the first one of its session, which takes no place either
     with pytest.raises(LimitExceeded):
-        await again(key="k2")
+        await again(ChatRequest(message="hi", session_id="other"), key="k3")
     held.release.set()
+    assert (await queued.result()).message.text == "done"
     await first.finished()
     await at_rest(services, "talk")
 
 
-async def test_the_key_of_a_run_whose_process_died_tells_so(store: Store):
+async def test_the_key_of_a_run_whose_process_died_goes_on_with_it(store: Store):
     held, cable = Held(), UnreliableStore(store)
     dying = engine(cable, held, lease_ttl=0.3)
     await applied(dying)
@@ -148,15 +150,14 @@ async def test_the_key_of_a_run_whose_process_died_tells_so(store: Store):
     await held.entered.wait()
     cable.unplugged = True
     other = engine(store)
-    with pytest.raises(Conflict, match="in progress"):
-        await chat(other, "hi", "talk", idempotency_key="k1")
-    await asyncio.sleep(0.4)
-    assert (await sessions.get_session(other, ALICE, "talk")).active_run is None
-    with pytest.raises(RunInterrupted):
-        await chat(other, "hi", "talk", idempotency_key="k1")
+    answer = await chat(other, "hi", "talk", idempotency_key="k1")
+    assert (answer.message.text, answer.run_id) == ("hello", handle.run_id)
+    assert (await sessions.get_session(other, ALICE, "talk")).messages == 2
     await at_rest(other, "talk")
     held.release.set()
+    cable.unplugged = False
     await handle.finished()
+    assert (await sessions.get_session(other, ALICE, "talk")).messages == 2
 
 
 async def test_a_record_that_is_gone_holds_nothing(store: Store):

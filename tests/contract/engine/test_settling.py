@@ -8,15 +8,15 @@ from tests.support.runs import CALLS, PATHS, Held, Talkative, at_rest, chat, con
 from tests.support.stores import SlowStore, UnreliableStore
 
 from goagents.engine import runs, sessions
+from goagents.engine.recovery.worker import perform
 from goagents.errors import (
     DocumentTooLarge,
-    GoAgentsError,
-    RunInterrupted,
     SessionBusy,
 )
 from goagents.records import RunRecord
-from goagents.resources import ChatRequest
+from goagents.resources import ChatRequest, Run
 from goagents.store.base import Query, Store
+from goagents.testing.dispatch import RecordingDispatch
 
 
 async def test_a_lease_outlasts_a_store_that_stays_away_for_a_while(store: Store):
@@ -49,18 +49,24 @@ async def test_a_reader_that_leaves_does_not_stop_the_run(store: Store):
     assert [m.text for m in await conversation(services, "talk")] == ["hi", "done"]
 
 
-async def test_a_process_asked_to_stop_settles_its_runs(store: Store):
-    held = Held()
-    services = engine(store, held)
+async def test_a_process_asked_to_stop_hands_its_runs_on(store: Store):
+    held, queue = Held(), RecordingDispatch()
+    services = engine(store, held, dispatch=queue)
     await applied(services)
     request = ChatRequest(message="hi", session_id="talk")
-    handle = await runs.start(services, ALICE, "support.helper", request, kind="chat")
+    watch = await runs.start(services, ALICE, "support.helper", request, kind="chat")
     await held.entered.wait()
     for task in services.tasks:
         task.cancel()
-    with pytest.raises(RunInterrupted):
-        await handle.result()
-    await at_rest(services, "talk")
+    left = await watch.answer()
+    assert isinstance(left, Run)
+    assert (left.status, left.attempt) == ("handed_off", 1)
+    (task_of_it,) = queue.tasks
+    other = engine(store)
+    await perform(other, task_of_it)
+    assert (await watch.result()).message.text == "hello"
+    assert [m.text for m in await conversation(other, "talk")] == ["hi", "hello"]
+    await at_rest(other, "talk")
 
 
 async def test_deltas_that_nobody_reads_are_joined(store: Store):
@@ -115,15 +121,14 @@ async def test_what_a_dead_process_held_is_freed_when_its_lease_is_over(store: S
     other = engine(store)
     with pytest.raises(SessionBusy):
         await sessions.delete_session(other, ALICE, "talk")
+    await asyncio.sleep(0.35)
     assert (await chat(other, "are you there?", "talk")).message.text == "hello"
     cable.unplugged = False
     held.release.set()
-    with pytest.raises(GoAgentsError) as lost:
-        await handle.result()
-    assert lost.value.code == "lease_lost"
-    assert [m.text for m in await conversation(other, "talk")] == ["hi", "are you there?", "hello"]
+    assert (await handle.result()).message.text == "hello"  # not what the process said that had lost it
+    assert [m.text for m in await conversation(other, "talk")] == ["hi", "hello", "are you there?", "hello"]
     run = RunRecord.of((await store.get_many([PATHS.run(handle.run_id)])).documents[PATHS.run(handle.run_id)].data)
-    assert run.status == "failed"
+    assert (run.status, run.attempt) == ("succeeded", 2)
     await at_rest(other, "talk")
 
 

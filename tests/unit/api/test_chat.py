@@ -39,15 +39,30 @@ async def test_a_failed_run_is_a_problem_that_says_which_run(api: Api, agent: st
 
 
 async def test_a_run_past_its_time_is_504(api: Api):
-    api.configure(server={"timeout": "50ms"})
+    api.configure(runs={"timeout": "50ms"})
     body = problem(await api.say("slow"), 504, "run_timed_out")
     assert body["run_id"]
+
+
+async def test_a_run_that_outlasts_its_request_goes_on(api: Api):
+    api.configure(server={"timeout": "50ms"})
+    answer = await api.say("slow")
+    run = answer.json()
+    assert (answer.status_code, run["status"]) == (202, "handed_off")
+    assert answer.headers["location"] == f"/api/v1/runs/{run['id']}"
+    api.configure(server={"timeout": "10s"})
+    events = await api.call("GET", f"{answer.headers['location']}/events")
+    assert "event: run.completed" in events.text
+    ended = (await api.call("GET", answer.headers["location"])).json()
+    assert (ended["status"], ended["output"]["parts"][0]["text"]) == ("succeeded", "in the end")
 
 
 async def test_a_session_in_use_is_a_conflict(api: Api):
     first = asyncio.create_task(api.say("slow", {"message": "a", "session_id": "s1"}))
     await asyncio.sleep(0.1)
-    problem(await api.say("slow", {"message": "b", "session_id": "s1"}), 409, "session_busy")
+    problem(
+        await api.say("slow", {"message": "b", "session_id": "s1", "session_policy": "reject"}), 409, "session_busy"
+    )
     problem(await api.call("DELETE", "/api/v1/sessions/s1"), 409, "session_busy")
     assert (await first).status_code == 200
 

@@ -7,12 +7,11 @@ import pytest
 
 from goagents.engine.admission.capacity import Pool
 from goagents.engine.clusters import differences
-from goagents.engine.execution.history import conversation
 from goagents.engine.execution.toolcalls import bounded, sound
 from goagents.engine.names import AgentId
 from goagents.engine.status import instances_of, split
 from goagents.errors import NotFound
-from goagents.messages import MESSAGE, ImagePart, Message, TextPart, ToolCallPart, ToolResultPart, user_message
+from goagents.messages import MESSAGE, ImagePart, Message, TextPart, ToolCallPart, user_message
 from goagents.records import InstanceRecord, MessageRecord
 from goagents.store.base import Document
 from goagents.tools.base import ToolResult, text_result
@@ -71,15 +70,6 @@ def _document(seq: int, message: Message) -> Document:
         seq=seq, run="r", agent="a", message=MESSAGE.dump_python(message, mode="json"), created_at=NOW
     )
     return Document(f"m/{seq}", record.data(), "1")
-
-
-def test_a_conversation_is_in_order_and_starts_with_the_user():
-    call = Message("assistant", (ToolCallPart("1", "look", {}),))
-    result = Message("tool", (ToolResultPart("1", "look", (TextPart("x"),)),))
-    ask, answer = user_message("again"), Message("assistant", (TextPart("yes"),))
-    page = [_document(i, m) for i, m in enumerate((call, result, ask, answer))]
-    assert conversation(page[::-1]) == (ask, answer)
-    assert conversation([]) == ()
 
 
 def test_differences_name_the_paths_that_changed():

@@ -1,6 +1,7 @@
 """The agent loop, the only one: model, tools, model, … until a final message or a limit.
 
-An async generator of happenings. `chat` drains it, `stream` forwards it. All state is in the `Turn` it works on.
+An async generator of happenings. `chat` drains it, `stream` forwards it, a worker goes on with it where another process
+left off. All state is in the `Turn` it works on.
 """
 
 from collections.abc import AsyncGenerator, Mapping
@@ -9,19 +10,42 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from goagents.clock import Clock
-from goagents.errors import GoAgentsError, ProviderError, ProviderProtocolError, RunLimitReached
+from goagents.errors import (
+    GoAgentsError,
+    ProviderContextTooLong,
+    ProviderError,
+    ProviderProtocolError,
+    RunLimitReached,
+)
 from goagents.events import EventType
-from goagents.messages import MESSAGE, Message, ToolResultPart, Usage
+from goagents.messages import MESSAGE, Message, TextPart, ToolCallPart, ToolResultPart, Usage
 from goagents.providers.base import ModelEvent, ModelRequest, ModelResponse, Provider, TextDelta
+from goagents.resources import WaitingCall
+from goagents.spec.cluster import ContextPolicy
 from goagents.telemetry.base import ModelCallFinished, Telemetry
 
-from .steps import Steps
-from .toolcalls import Caller, sound
+from .approval import Doubts, effect_of, review
+from .compaction import summarize
+from .context import History, compact, cut, shrink
+from .pace import HandOffDue, Pace
+from .steps import Recorded, Steps
+from .toolcalls import CallDone, Caller, sound
 
 GRACE = 1.0  # seconds the provider gets beyond the run's own deadline, so that it is the run that times out
+SUMMARY_TIMEOUT = 60.0  # seconds a summary may take; without it the older messages are left out
 PREVIEW = 2000  # characters of a tool's output in its event
 
 Happening = tuple[EventType, dict[str, Any]]
+
+__all__ = ["Candidate", "HandOffDue", "Parked", "Turn", "run_turn"]
+
+
+class Parked(Exception):
+    """These calls wait for a person."""
+
+    def __init__(self, calls: list[WaitingCall]) -> None:
+        super().__init__()
+        self.calls = calls
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,54 +59,100 @@ class Candidate:
 
 @dataclass
 class Turn:
-    """One run in progress. `messages` is the conversation so far, `new` what this run adds to the session."""
+    """One run in progress. `history` is the session before it, `asked` the user's message, which has the number `head`,
+    `new` what the run adds.
+
+    `rounds` counts the answers of the model. `open_call` is a message whose calls are not all answered yet, `recorded`
+    what earlier attempts left; `decisions` are people's, by the call's id.
+    """
 
     candidates: tuple[Candidate, ...]
     caller: Caller
     steps: Steps
     telemetry: Telemetry
     clock: Clock
-    messages: tuple[Message, ...]
+    history: History
+    asked: Message
+    head: int
+    policy: ContextPolicy
     system: str | None
     output_schema: Mapping[str, Any] | None
     max_turns: int
-    deadline: float
+    pace: Pace
+    recorded: Recorded = field(default_factory=Recorded)
+    doubts: Doubts = field(default_factory=Doubts)
+    decisions: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     new: list[Message] = field(default_factory=list)
     usage: Usage = field(default_factory=Usage)
+    rounds: int = 0
     tool_calls: int = 0
     final: ModelResponse | None = None
 
-    def add(self, message: Message) -> None:
-        self.messages = (*self.messages, message)
-        self.new.append(message)
+    @property
+    def messages(self) -> tuple[Message, ...]:
+        """The conversation as the model gets it."""
+        return (*self.history.prompt(), self.asked, *self.new)
+
+    def resume(self) -> None:
+        """Take up what earlier attempts recorded: nothing of it is computed again."""
+        found = self.recorded
+        for through, text in found.summaries:
+            self.history = compact(self.history, through, text)
+        self.new = list(found.messages)
+        self.usage, self.rounds, self.tool_calls = found.usage, found.rounds, found.tool_calls
+        self.steps.number = found.number
 
 
 async def run_turn(turn: Turn) -> AsyncGenerator[Happening, None]:
-    """Work until `turn.final` is set. Raises ProviderError, RunLimitReached, LeaseLost, StoreError."""
-    for _ in range(turn.max_turns):
-        response = None
-        async with aclosing(_ask(turn)) as events:
-            async for event in events:
-                if isinstance(event, ModelResponse):
-                    response = event
-                elif isinstance(event, TextDelta):
-                    yield "message.delta", {"text": event.text}
-                else:
-                    yield "reasoning.delta", {"text": event.text}
-        if response is None:
-            raise ProviderProtocolError("The provider's stream ended without an answer.")
-        response = replace(response, message=sound(response.message))
-        turn.usage += response.usage
-        turn.add(response.message)
-        yield "message.completed", _completed(response)
-        if not response.message.tool_calls:
-            turn.final = response
+    """Work until `turn.final` is set.
+
+    Raises HandOffDue, Parked, ProviderError, RunLimitReached, LeaseLost, StoreError.
+    """
+    turn.resume()
+    await _fit(turn)
+    if turn.recorded.open_call is not None:
+        async with aclosing(_call_tools(turn, turn.recorded.open_call, turn.recorded)) as happenings:
+            async for happening in happenings:
+                yield happening
+    while turn.rounds < turn.max_turns:
+        turn.pace.check()
+        async with aclosing(_ask_once(turn)) as happenings:
+            async for happening in happenings:
+                yield happening
+        if turn.final is not None:
             return
-        await turn.steps.model_done(response)
-        async with aclosing(_call_tools(turn, response)) as happenings:
+        turn.pace.check()
+        async with aclosing(_call_tools(turn, turn.new[-1], Recorded())) as happenings:
             async for happening in happenings:
                 yield happening
     raise RunLimitReached(f"The agent took {turn.max_turns} turns (max_turns) without a final answer.")
+
+
+async def _ask_once(turn: Turn) -> AsyncGenerator[Happening, None]:
+    """One answer of the model: recorded before its calls are made, or the final one."""
+    response: ModelResponse | None = None
+    async with aclosing(_ask(turn)) as events:
+        async for event in events:
+            if isinstance(event, ModelResponse):
+                response = event
+            elif isinstance(event, TextDelta):
+                yield "message.delta", {"text": event.text}
+            else:
+                yield "reasoning.delta", {"text": event.text}
+    if response is None:
+        raise ProviderProtocolError("The provider's stream ended without an answer.")
+    response = replace(response, message=sound(response.message))
+    turn.usage += response.usage
+    turn.rounds += 1
+    turn.new.append(response.message)
+    yield "message.completed", _completed(response)
+    calls = response.message.tool_calls
+    if not calls:
+        turn.final = response
+        return
+    turn.tool_calls += len(calls)
+    await turn.steps.model_done(response, {call.id: effect_of(turn.caller.toolbox, call.name) for call in calls})
+    turn.pace.step_done()
 
 
 async def _ask(turn: Turn) -> AsyncGenerator[ModelEvent, None]:
@@ -90,7 +160,7 @@ async def _ask(turn: Turn) -> AsyncGenerator[ModelEvent, None]:
     for position, candidate in enumerate(turn.candidates):
         streamed = False
         try:
-            async with aclosing(_call_model(turn, candidate)) as events:
+            async with aclosing(_call_fitting(turn, candidate)) as events:
                 async for event in events:
                     streamed = True
                     yield event
@@ -101,17 +171,68 @@ async def _ask(turn: Turn) -> AsyncGenerator[ModelEvent, None]:
             return
 
 
-async def _call_model(turn: Turn, candidate: Candidate) -> AsyncGenerator[ModelEvent, None]:
-    started = turn.clock.monotonic()
-    request = ModelRequest(
+async def _call_fitting(turn: Turn, candidate: Candidate) -> AsyncGenerator[ModelEvent, None]:
+    """Call the model; where it says that the conversation is too long, with less and less of the session."""
+    while True:
+        streamed = False
+        try:
+            async with aclosing(_call_model(turn, candidate, _request(turn, candidate))) as events:
+                async for event in events:
+                    streamed = True
+                    yield event
+        except ProviderContextTooLong:
+            keeps_all = streamed or turn.policy.strategy == "none"
+            through = None if keeps_all else shrink(turn.history.append(turn.head, turn.asked))
+            if through is None:
+                raise
+            await _compact(turn, through)
+        else:
+            return
+
+
+async def _fit(turn: Turn) -> None:
+    """Make the session fit into the agent's context, before the run's first answer."""
+    if turn.rounds or turn.recorded.summaries:
+        return
+    through = cut(turn.history, turn.policy, turn.asked)
+    if through is not None:
+        await _compact(turn, through)
+
+
+async def _compact(turn: Turn, through: int) -> None:
+    text, usage = None, Usage()
+    if turn.policy.strategy == "summarize":
+        made = await summarize(
+            turn.candidates,
+            turn.history,
+            through,
+            turn.policy,
+            timeout=min(SUMMARY_TIMEOUT, turn.pace.remaining / 3),
+            clock=turn.clock,
+            stream=lambda candidate, request: _call_model(turn, candidate, request),
+        )
+        text, usage = made.text, made.usage
+        if made.reason:
+            turn.steps.note("model", f"no summary of the session's older messages: {made.reason}", failed=True)
+    turn.usage += usage
+    await turn.steps.summarised(through, text, usage)
+    turn.history = compact(turn.history, through, text)
+
+
+def _request(turn: Turn, candidate: Candidate) -> ModelRequest:
+    return ModelRequest(
         model=candidate.model,
         messages=turn.messages,
         system=turn.system,
         tools=turn.caller.toolbox.schemas,
         settings=candidate.settings,
         output_schema=turn.output_schema,
-        timeout=max(0.0, turn.deadline - started) + GRACE,
+        timeout=turn.pace.remaining + GRACE,
     )
+
+
+async def _call_model(turn: Turn, candidate: Candidate, request: ModelRequest) -> AsyncGenerator[ModelEvent, None]:
+    started = turn.clock.monotonic()
     first_token: float | None = None
     response: ModelResponse | None = None
     failure: GoAgentsError | None = None
@@ -144,28 +265,65 @@ async def _call_model(turn: Turn, candidate: Candidate) -> AsyncGenerator[ModelE
         )
 
 
-async def _call_tools(turn: Turn, response: ModelResponse) -> AsyncGenerator[Happening, None]:
-    calls = response.message.tool_calls
-    turn.tool_calls += len(calls)
-    for call in calls:
+async def _call_tools(turn: Turn, asked: Message, before: Recorded) -> AsyncGenerator[Happening, None]:
+    """Answer the calls of `asked`, of which earlier attempts may have recorded some. Raises Parked."""
+    calls = asked.tool_calls
+    found = review(
+        calls,
+        turn.caller.toolbox,
+        results=before.results,
+        effects=before.effects,
+        doubts=turn.doubts if before.open_call is not None else Doubts(),
+        decisions=turn.decisions if before.open_call is not None else {},
+        said=turn.messages,
+    )
+    turn.steps.resume(calls, before.results)
+    results = {**before.results, **found.answered}
+    for i, call in enumerate(calls):
+        if call.id in found.answered:
+            turn.steps.result(i, found.answered[call.id])
+            yield _finished(CallDone(call, found.answered[call.id], 0.0))
+    for call in found.run:
         yield "tool.started", {"call_id": call.id, "name": call.name, "arguments": call.arguments}
-    results: dict[str, ToolResultPart] = {}
-    async with aclosing(turn.caller.call_all(calls, turn.steps.number)) as done:
+    async with aclosing(turn.caller.call_all(tuple(found.run), turn.steps.number)) as done:
         async for one in done:
-            results[one.call.id] = one.result
-            yield (
-                "tool.finished",
-                {
-                    "call_id": one.call.id,
-                    "name": one.call.name,
-                    "is_error": one.result.is_error,
-                    "duration": round(one.duration, 4),
-                    "output": "".join(getattr(part, "text", "[image]") for part in one.result.content)[:PREVIEW],
-                },
-            )
+            part = _with_note(one.result, found.edited.get(one.call.id))
+            results[one.call.id] = part
+            yield _finished(one)
+            await _take_down(turn, calls, part, last=len(results) == len(calls))
+    if found.waiting:
+        raise Parked(found.waiting)
     message = Message("tool", tuple(results[call.id] for call in calls))
-    turn.add(message)
+    turn.new.append(message)
     await turn.steps.tools_done(message)
+    turn.pace.step_done()
+
+
+async def _take_down(turn: Turn, calls: tuple[ToolCallPart, ...], part: ToolResultPart, *, last: bool) -> None:
+    """An unsafe call's result is recorded at once, unless the step is complete with it; others wait for the step."""
+    index = next(i for i, call in enumerate(calls) if call.id == part.call_id)
+    if effect_of(turn.caller.toolbox, part.name) == "unsafe" and not last:
+        await turn.steps.result_done(index, part)
+    else:
+        turn.steps.result(index, part)
+    turn.caller.begun.discard(part.call_id)
+
+
+def _with_note(part: ToolResultPart, note: str | None) -> ToolResultPart:
+    return replace(part, content=(*part.content, TextPart(note))) if note else part
+
+
+def _finished(one: CallDone) -> Happening:
+    return (
+        "tool.finished",
+        {
+            "call_id": one.call.id,
+            "name": one.call.name,
+            "is_error": one.result.is_error,
+            "duration": round(one.duration, 4),
+            "output": "".join(getattr(part, "text", "[image]") for part in one.result.content)[:PREVIEW],
+        },
+    )
 
 
 def _completed(response: ModelResponse) -> dict[str, Any]:

@@ -1,41 +1,137 @@
 """The steps of a run, written to its journal as they end: what is recorded is never computed again."""
 
-from dataclasses import asdict
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from goagents.clock import Clock
-from goagents.messages import MESSAGE, Message, TextPart, ToolResultPart
+from goagents.messages import MESSAGE, Message, TextPart, ToolCallPart, ToolResultPart, Usage
 from goagents.providers.base import ModelResponse
 from goagents.records import Paths, RunRecord, StepRecord
-from goagents.store.base import ABSENT, Merge, Put
+from goagents.store.base import ABSENT, MAX_PAGE, Merge, Put, Query, Store, Write
 
+from .handle import RunHandle
 from .journal import Journal
 
 MAX_LOG = 100
 MAX_TEXT = 300  # characters of one log entry
+MAX_STEPS = 10_000  # of one run, as they are read back
+
+
+@dataclass
+class Recorded:
+    """What earlier attempts recorded: messages in order, and of the last step's calls the results there are.
+
+    `open_step` is the number of the tools step that is not complete, with the message whose calls it answers and the
+    effects that were recorded with them.
+    """
+
+    messages: list[Message] = field(default_factory=list)
+    usage: Usage = field(default_factory=Usage)
+    number: int = 0
+    rounds: int = 0
+    tool_calls: int = 0
+    open_call: Message | None = None
+    results: dict[str, ToolResultPart] = field(default_factory=dict)
+    effects: dict[str, str] = field(default_factory=dict)
+    summaries: list[tuple[int, str | None]] = field(default_factory=list)
+
+
+def recorded(steps: Sequence[StepRecord]) -> Recorded:
+    """Read the journal of a run."""
+    found = Recorded()
+    for step in steps:
+        message = MESSAGE.validate_python(step.message) if step.message else None
+        if step.kind == "summary":
+            found.summaries.append((step.through or 0, step.text))
+        elif step.kind == "result":
+            if message is not None:
+                found.results |= {part.call_id: part for part in message.parts if isinstance(part, ToolResultPart)}
+            continue  # of the tools step that follows, or is still open
+        elif message is not None:
+            found.messages.append(message)
+            _enter(found, step, message)
+        found.usage += Usage(**(step.usage or {}))
+        found.number = max(found.number, step.number)
+    return found
+
+
+def _enter(found: Recorded, step: StepRecord, message: Message) -> None:
+    if step.kind == "model":
+        found.rounds += 1
+        found.tool_calls += len(message.tool_calls)
+        found.open_call, found.results = message, {}
+        found.effects = {str(intent["call_id"]): str(intent.get("effect", "unsafe")) for intent in step.intents or ()}
+    else:
+        found.open_call, found.results, found.effects = None, {}, {}
+
+
+async def read_steps(store: Store, paths: Paths, run: str) -> list[StepRecord]:
+    """Read the journal of a run, in order."""
+    found: list[StepRecord] = []
+    cursor: str | None = None
+    while len(found) < MAX_STEPS:
+        page = await store.query(Query(paths.steps(run), limit=MAX_PAGE, after=cursor))
+        found += [StepRecord.of(document.data) for document in page.documents]
+        cursor = page.next_cursor
+        if cursor is None:
+            break
+    # A result sorts behind the step it belongs to, whose record comes later: it goes before it.
+    return sorted(found, key=lambda step: (step.number, step.kind != "result"))
 
 
 class Steps:
-    """`log` is what `goagents logs` shows of the run."""
+    """`log` is what `goagents logs` shows of the run. `number` is that of the last step recorded."""
 
-    def __init__(self, journal: Journal, paths: Paths, run: RunRecord, clock: Clock) -> None:
+    def __init__(self, journal: Journal, paths: Paths, run: RunRecord, clock: Clock, handle: RunHandle) -> None:
         self._journal = journal
         self._paths = paths
         self._run = run
         self._clock = clock
+        self._handle = handle
+        self._early: dict[int, ToolResultPart] = {}
+        self._written: set[int] = set()
         self.number = 0
-        self.log: list[dict[str, Any]] = []
+        self.log: list[dict[str, Any]] = list(run.log)
 
-    async def model_done(self, response: ModelResponse) -> None:
+    @property
+    def cursor(self) -> str:
+        """The id of the newest event: what is recorded now holds, and so do the events up to here."""
+        return str(self._handle.cursor)
+
+    async def model_done(self, response: ModelResponse, effects: dict[str, str]) -> None:
         """Record the model's answer and what it intends to do with tools, before any tool is called."""
         calls = response.message.tool_calls
         self.note("model", f"calls {', '.join(call.name for call in calls)}")
         await self._record(
             "model",
             response.message,
-            intents=[{"call_id": call.id, "name": call.name} for call in calls],
+            intents=[{"call_id": call.id, "name": call.name, "effect": effects[call.id]} for call in calls],
             usage=asdict(response.usage),
         )
+
+    async def summarised(self, through: int, text: str | None, usage: Usage) -> None:
+        """Record what stands for the session's messages up to `through`."""
+        await self._record("summary", None, through=through, text=text, usage=asdict(usage))
+
+    def result(self, index: int, part: ToolResultPart) -> None:
+        """Note the result of call `index` of the step; it is recorded with the step, or when the run has to wait."""
+        self._early[index] = part
+
+    async def result_done(self, index: int, part: ToolResultPart) -> None:
+        """Record the result of one call at once: it must not be lost, and the step's other calls are not done yet."""
+        self._early[index] = part
+        self._written.add(index)
+        await self._journal.commit([self._result_write(index, part), self._run_write()])
+
+    def unrecorded(self) -> list[Write]:
+        """Return the writes that record the results which are known and not recorded."""
+        return [self._result_write(i, part) for i, part in self._early.items() if i not in self._written]
+
+    def resume(self, calls: tuple[ToolCallPart, ...], results: dict[str, ToolResultPart]) -> None:
+        """The step's `results` were recorded by an earlier attempt."""
+        known = {i: results[call.id] for i, call in enumerate(calls) if call.id in results}
+        self._early, self._written = known, set(known)
 
     async def tools_done(self, message: Message) -> None:
         """Record the results of the calls of the step before."""
@@ -44,8 +140,9 @@ class Steps:
                 text = "".join(c.text for c in part.content if isinstance(c, TextPart))
                 self.note("tools", f"{part.name}: {text}", failed=part.is_error)
         await self._record("tools", message)
+        self._early, self._written = {}, set()
 
-    def note(self, kind: Literal["model", "tools", "finished"], text: str, *, failed: bool = False) -> None:
+    def note(self, kind: Literal["model", "tools", "waiting", "finished"], text: str, *, failed: bool = False) -> None:
         """Add to the log, which is bounded: a run of many steps keeps its first and its last entries."""
         entry = {
             "at": self._clock.now().isoformat(),
@@ -57,20 +154,34 @@ class Steps:
             del self.log[MAX_LOG // 2]
         self.log.append(entry)
 
-    async def _record(self, kind: Literal["model", "tools"], message: Message, **more: Any) -> None:
-        self.number += 1
+    def note_end(self, status: str, detail: str) -> None:
+        self.note("finished", f"{status}: {detail}" if detail else status, failed=status == "failed")
+
+    def _result_write(self, index: int, part: ToolResultPart) -> Write:
         step = StepRecord(
-            number=self.number,
+            number=self.number + 1,
+            kind="result",
+            message=MESSAGE.dump_python(Message("tool", (part,)), mode="json"),
+            created_at=self._clock.now(),
+            expire_at=self._run.expire_at,
+        )
+        return Put(self._paths.result(self._run.id, self.number + 1, index), step.data(), ABSENT)
+
+    def _run_write(self) -> Write:
+        path = self._paths.run(self._run.id)
+        return Merge(path, {"log": self.log, "event": self.cursor}, self._journal.known(path))
+
+    async def _record(self, kind: Literal["model", "tools", "summary"], message: Message | None, **more: Any) -> None:
+        number = self.number + 1
+        step = StepRecord(
+            number=number,
             kind=kind,
-            state="done",
-            message=MESSAGE.dump_python(message, mode="json"),
+            message=MESSAGE.dump_python(message, mode="json") if message else None,
             created_at=self._clock.now(),
             expire_at=self._run.expire_at,
             **more,
         )
         await self._journal.commit(
-            [
-                Put(self._paths.step(self._run.id, self.number), step.data(), ABSENT),
-                Merge(self._paths.run(self._run.id), {"log": self.log}),
-            ]
+            [Put(self._paths.step(self._run.id, number), step.data(), ABSENT), self._run_write()]
         )
+        self.number = number

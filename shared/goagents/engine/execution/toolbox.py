@@ -45,7 +45,7 @@ async def _open(
         toolset = services.toolsets.build(spec, trusted=cluster.trusted)
         async with asyncio.timeout(OPEN_TIMEOUT):
             tools = await toolset.open()
-        opened = {tool.definition.name: OpenTool(tool, _compile(tool)) for tool in tools}
+        opened = {tool.definition.name: OpenTool(tool, _compile(tool), spec) for tool in tools}
         _refuse_clashes(box, opened)
     except (ToolError, TimeoutError) as error:
         box.failed[spec.name] = str(error) or f"It did not open within {OPEN_TIMEOUT:.0f} s."

@@ -3,8 +3,9 @@
 import asyncio
 import contextlib
 import json
+import math
 from collections.abc import AsyncGenerator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from pydantic_core import to_json
 
@@ -29,7 +30,11 @@ class CallDone:
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who calls: one run, with what it needs to call tools."""
+    """Who calls: one run, with what it needs to call tools.
+
+    No call takes longer than until `deadline` (monotonic): then this process has to be done with the run. `begun` holds
+    the ids of calls whose result nobody has taken down yet.
+    """
 
     toolbox: Toolbox
     telemetry: Telemetry
@@ -39,6 +44,12 @@ class Caller:
     tenant: str
     cluster: str
     agent: str
+    deadline: float = math.inf
+    begun: set[str] = field(default_factory=set)
+
+    @property
+    def unfinished(self) -> list[str]:
+        return sorted(self.begun)
 
     async def call_all(self, calls: tuple[ToolCallPart, ...], step: int) -> AsyncGenerator[CallDone, None]:
         """Run the calls concurrently and yield each as it ends. Closing the generator cancels those that have not."""
@@ -55,6 +66,7 @@ class Caller:
 
     async def _gated(self, gate: asyncio.Semaphore, call: ToolCallPart, step: int) -> CallDone:
         async with gate:
+            self.begun.add(call.id)
             started = self.clock.monotonic()
             outcome, result = await self._call(call, step)
             duration = self.clock.monotonic() - started
@@ -78,11 +90,13 @@ class Caller:
 
     async def _guarded(self, tool: Tool, call: ToolCallPart, step: int) -> tuple[str, ToolResult]:
         definition = tool.definition
+        seconds = min(definition.timeout, max(0.0, self.deadline - self.clock.monotonic()))
         try:
-            async with asyncio.timeout(definition.timeout):
+            async with asyncio.timeout(seconds):
                 result = await tool.call(call.arguments, self._context(call, step))
         except TimeoutError:
-            return "timeout", _error(f"The tool gave no answer within {definition.timeout:g} s.")
+            doubt = " It may have taken effect all the same." if definition.effect == "unsafe" else ""
+            return "timeout", _error(f"The tool gave no answer within {seconds:.3g} s.{doubt}")
         except GoAgentsError as error:
             return "error", bounded(_error(str(error)), definition.max_output)
         except Exception as error:  # noqa: BLE001 - a tool is foreign code: its defect must not end the run

@@ -1,20 +1,25 @@
-"""What is left behind by a process that died: its runs' leases expire, and whoever meets such a run ends it.
+"""Pointers (`session.active_run`, `slot.run`, `instance.run`) and the runs they name: who is alive, who left behind.
 
-Pointers (`session.active_run`, `slot.run`, `instance.run`) are taken back only by fencing their run in the same commit.
+A pointer is taken back only by fencing its run in the same commit. Whoever meets a run whose process died sees to it
+that the run is gone on with: it is dispatched again, under a new token, so that no queue refuses the task.
 """
 
+import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 
+from goagents.dispatch.base import Task
 from goagents.engine.services import Services
-from goagents.errors import OutcomeUnknown, RunInterrupted, StoreConflict
+from goagents.errors import DispatchFailed, OutcomeUnknown, StoreConflict
 from goagents.ids import new_id
 from goagents.records import TERMINAL, LeaseRecord, Paths, RunRecord
 from goagents.store.base import MAX_PAGE, AtVersion, Document, Merge, Put, Snapshot, Write
 
 MAX_CHECKED = 100
 DELETING = "deleting"  # stands in `active_run` while a session is deleted: no run can be admitted
+
+_log = logging.getLogger("goagents.engine")
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,13 +31,15 @@ class Pointer:
     run: str
 
 
+def lease_is_over(lease: LeaseRecord, read_at: datetime) -> bool:
+    """Judge by the read's own server time."""
+    return read_at > lease.renewed_at + timedelta(seconds=lease.ttl)
+
+
 def is_alive(snapshot: Snapshot, paths: Paths, run: str) -> bool:
-    """Judge a run's lease by the read's own server time. A run without a lease is not alive."""
+    """Whether a process executes the run, or a worker is expected. A run without a lease is not alive."""
     document = snapshot.get(paths.lease(run))
-    if document is None:
-        return False
-    lease = LeaseRecord.of(document.data)
-    return snapshot.read_at <= lease.renewed_at + timedelta(seconds=lease.ttl)
+    return document is not None and not lease_is_over(LeaseRecord.of(document.data), snapshot.read_at)
 
 
 async def alive(services: Services, paths: Paths, runs: Iterable[str]) -> set[str]:
@@ -40,8 +47,6 @@ async def alive(services: Services, paths: Paths, runs: Iterable[str]) -> set[st
     wanted = set(runs)
     here = {run for run in wanted if run in services.handles}
     elsewhere = sorted(wanted - here)
-    if not elsewhere:
-        return here
     for start in range(0, len(elsewhere), MAX_PAGE):
         part = elsewhere[start : start + MAX_PAGE]
         snapshot = await services.store.get_many([paths.lease(run) for run in part])
@@ -49,67 +54,75 @@ async def alive(services: Services, paths: Paths, runs: Iterable[str]) -> set[st
     return here
 
 
-async def release_dead(services: Services, paths: Paths, pointers: Iterable[Pointer]) -> bool:
-    """End the runs pointed at whose process died, and free what they held. Return whether any was freed."""
+async def recover(services: Services, paths: Paths, pointers: Iterable[Pointer]) -> bool:
+    """See to the runs pointed at whose process died: those that are not over go on, pointers at others are cleared.
+
+    Return whether any pointer was cleared.
+    """
     wanted = list({pointer.run: pointer for pointer in pointers}.values())[:MAX_CHECKED]
     living = await alive(services, paths, [pointer.run for pointer in wanted])
-    freed = False
+    cleared = False
     for pointer in wanted:
         if pointer.run not in living:
-            freed = await _abandon(services, paths, pointer) or freed
-    return freed
+            cleared = await _see_to(services, paths, pointer) or cleared
+    return cleared
 
 
-async def _abandon(services: Services, paths: Paths, pointer: Pointer) -> bool:
-    """Fail one dead run and clear the pointers at it, in one commit. False: someone else was faster.
-
-    A pointer may outlive its run, whose record expires: nobody may have come by for longer than that.
-    """
+async def _see_to(services: Services, paths: Paths, pointer: Pointer) -> bool:
     keys = [paths.run(pointer.run), paths.lease(pointer.run)]
     snapshot = await services.store.get_many(keys)
     document, lease = (snapshot.get(key) for key in keys)
-    if is_alive(snapshot, paths, pointer.run):
-        return False
     run = RunRecord.of(document.data) if document else None
-    writes = await _clear_pointers(services, [pointer, *(_pointers_at(paths, run) if run else ())])
-    if document is not None and run is not None and run.status not in TERMINAL:
-        error = RunInterrupted("The process running this died before the run finished.").problem()
-        outcome = {"status": "failed", "error": error, "finished_at": snapshot.read_at}
-        writes.append(Merge(document.path, outcome, AtVersion(document.version)))
-    if lease is not None:
-        writes.append(_fence(lease))
-    if not writes:
+    if run is None or run.status in TERMINAL or lease is None:
+        return await _clear(services, pointer, lease)
+    if run.status != "waiting":  # which holds its session alone, without a lease, until a person decides
+        await redispatch(services, paths, run, snapshot)
+    return False
+
+
+async def redispatch(services: Services, paths: Paths, run: RunRecord, snapshot: Snapshot) -> bool:
+    """Have a worker go on with a run whose lease is over in `snapshot`. Return whether one was asked for.
+
+    The new token gives the task a name that no queue has seen, and fences the process that may still believe in the
+    old one; the lease lasts until a worker may be expected.
+    """
+    document = snapshot.get(paths.lease(run.id))
+    if document is None or not lease_is_over(LeaseRecord.of(document.data), snapshot.read_at):
         return False
+    token = new_id("lease")
+    try:
+        await services.store.commit([unowned(document, token, services.runs.dispatch_grace)])
+    except (StoreConflict, OutcomeUnknown):
+        return False  # somebody else was faster, or the next one to come by sees to it
+    await enqueue(services, Task("run", paths.tenant, run.id, token))
+    return True
+
+
+async def enqueue(services: Services, task: Task) -> None:
+    """Hand a task over; one that is not taken is found again by the sweeper."""
+    try:
+        await services.dispatch.enqueue(task)
+    except DispatchFailed as error:
+        _log.warning("The run %s waits for the sweeper: %s", task.run, error)
+
+
+def unowned(lease: Document, token: str, ttl: float) -> Put:
+    """Return the write that takes a lease away from whoever has it, and gives it to nobody."""
+    data = {**lease.data, "token": token, "owner": "", "ttl": ttl, "commit_id": new_id("commit")}
+    data.pop("renewed_at", None)
+    return Put(lease.path, data, AtVersion(lease.version), server_time=("renewed_at",))
+
+
+async def _clear(services: Services, pointer: Pointer, lease: Document | None) -> bool:
+    """Clear a pointer at a run that is over, or whose record is gone. False: someone else was faster."""
+    standing = (await services.store.get_many([pointer.path])).get(pointer.path)
+    if standing is None or standing.data.get(pointer.field) != pointer.run:
+        return True
+    writes: list[Write] = [Merge(pointer.path, {pointer.field: None}, AtVersion(standing.version))]
+    if lease is not None:
+        writes.append(unowned(lease, new_id("lease"), 0.0))
     try:
         await services.store.commit(writes)
     except (StoreConflict, OutcomeUnknown):
         return False
     return True
-
-
-def _fence(lease: Document) -> Put:
-    data = {**lease.data, "token": new_id("lease"), "owner": "", "ttl": 0.0, "commit_id": new_id("commit")}
-    data.pop("renewed_at", None)
-    return Put(lease.path, data, AtVersion(lease.version), server_time=("renewed_at",))
-
-
-def _pointers_at(paths: Paths, run: RunRecord) -> list[Pointer]:
-    pointers = [Pointer(paths.session(run.session), "active_run", run.id)]
-    if run.slot is not None:
-        pointers.append(Pointer(paths.slot(run.namespace, run.cluster, run.slot), "run", run.id))
-    if run.instance is not None:
-        instance = paths.instance(run.namespace, run.cluster, run.agent, run.instance)
-        pointers.append(Pointer(instance, "run", run.id))
-    return pointers
-
-
-async def _clear_pointers(services: Services, pointers: list[Pointer]) -> list[Write]:
-    """Return the writes that clear those of `pointers` that still stand."""
-    standing = {pointer.path: pointer for pointer in pointers}
-    snapshot = await services.store.get_many(list(standing))
-    writes: list[Write] = []
-    for path, pointer in standing.items():
-        document = snapshot.get(path)
-        if document is not None and document.data.get(pointer.field) == pointer.run:
-            writes.append(Merge(path, {pointer.field: None}, AtVersion(document.version)))
-    return writes

@@ -1,0 +1,161 @@
+"""What others may ask of a run: to be cancelled, and to go on with what a person decided."""
+
+import random
+from collections.abc import Sequence
+from typing import Any
+
+from goagents.access.principal import Principal
+from goagents.dispatch.base import Task
+from goagents.errors import (
+    Conflict,
+    FieldError,
+    Invalid,
+    LeaseLost,
+    NotFound,
+    OutcomeUnknown,
+    RunCancelled,
+    StoreConflict,
+)
+from goagents.ids import new_id
+from goagents.records import TERMINAL, Paths, RunRecord, SignalRecord
+from goagents.resources import Decision, Run, Waiting
+from goagents.store.base import AtVersion, Merge, Put
+
+from .execution.execute import end
+from .optimistic import until_applied
+from .recovery.pointers import enqueue, unowned
+from .recovery.takeover import Found, Takeover, find_run
+from .services import Services
+from .views import run_view
+
+ATTEMPTS = 8
+PATIENCE = 2.0  # seconds a cancellation waits for the run to be over
+
+
+async def owned(services: Services, principal: Principal, run_id: str) -> Found:
+    """Return a run of this principal. Raises NotFound, also for another one's."""
+    found = await find_run(services, Paths(principal.tenant), run_id)
+    if found is None or found.run.principal != principal.id:
+        raise NotFound(f"There is no run {run_id!r}.")
+    return found
+
+
+async def cancel(services: Services, principal: Principal, run_id: str, reason: str | None = None) -> Run:
+    """Cancel a run. One that a process executes is over once that process has noticed: at once, if it is this one.
+
+    Raises NotFound, Conflict where it ended otherwise.
+    """
+    paths = Paths(principal.tenant)
+    found = await owned(services, principal, run_id)
+    for attempt in range(ATTEMPTS):
+        if found.run.status in TERMINAL:
+            break
+        try:
+            await stop(services, paths, principal, found, reason)
+        except (StoreConflict, OutcomeUnknown, LeaseLost):
+            await services.clock.sleep(random.uniform(0, 0.02) * 2**attempt)  # noqa: S311 - jitter
+        else:
+            found = await owned(services, principal, run_id)
+            break
+        found = await owned(services, principal, run_id)
+    if found.run.status in TERMINAL and found.run.status != "cancelled":
+        raise Conflict(f"The run {run_id} is over: it {found.run.status}.")
+    return run_view(found.run)
+
+
+async def stop(services: Services, paths: Paths, principal: Principal, found: Found, reason: str | None) -> None:
+    """Have a run cancelled: by its owner, or here where it has none. Raises StoreConflict, LeaseLost, StoreError."""
+    handle = services.handles.get(found.run.id)
+    if handle is not None:
+        handle.stop("cancel", reason)
+        await handle.finished()
+        return
+    if found.run.status == "running" and not found.is_left_behind:
+        signal = SignalRecord(
+            kind="cancel",
+            principal=principal.id,
+            reason=reason,
+            created_at=services.clock.now(),
+            expire_at=found.run.expire_at,
+        )
+        await services.store.commit([Put(paths.signal(found.run.id, "cancel"), signal.data())])
+        await _noticed(services, paths, found.run.id)
+        return
+    claim = await Takeover(services, paths, found.run.id, to_end=True).claim()
+    if claim is not None:
+        await end(services, paths, claim, RunCancelled(f"The run was cancelled: {reason}" if reason else None))
+
+
+async def _noticed(services: Services, paths: Paths, run_id: str) -> None:
+    """Give the owner a moment to notice, so that most callers hear of the end at once."""
+    until = services.clock.monotonic() + min(PATIENCE, 2 * services.runs.poll_interval)
+    while services.clock.monotonic() < until:
+        await services.clock.sleep(0.1)
+        found = await find_run(services, paths, run_id)
+        if found is None or found.run.status in TERMINAL:
+            return
+
+
+async def approve(services: Services, principal: Principal, run_id: str, decisions: Sequence[Decision]) -> Run:
+    """Go on with a run that waits, as a person decided. Every call that waits needs a decision.
+
+    Raises NotFound, Conflict where the run does not wait, Invalid for decisions that do not fit.
+    """
+    paths, token = Paths(principal.tenant), new_id("lease")
+
+    async def attempt() -> RunRecord:
+        found = await owned(services, principal, run_id)
+        if found.lease.token == token:
+            return found.run  # the answer was lost
+        if found.run.status != "waiting" or found.run.waiting is None:
+            raise Conflict(f"The run {run_id} waits for nobody: it is {found.run.status}.")
+        decided = _decided(Waiting.model_validate(found.run.waiting), decisions, principal)
+        return await _resume(services, found, decided, token)
+
+    run = await until_applied(services.clock, attempt)
+    await enqueue(services, Task("run", paths.tenant, run.id, token))
+    return run_view(run)
+
+
+async def _resume(services: Services, found: Found, decided: dict[str, dict[str, Any]], token: str) -> RunRecord:
+    """Commit the decisions, and that a worker is to go on."""
+    run = found.run
+    waiting = Waiting.model_validate(run.waiting)
+    waited = run.waited + max(0.0, (services.clock.now() - waiting.since).total_seconds())
+    changed: dict[str, Any] = {
+        "status": "handed_off",
+        "decisions": {**(run.decisions or {}), **decided},
+        "waiting": None,
+        "give_up_at": None,
+        "waited": waited,
+    }
+    await services.store.commit(
+        [
+            Merge(found.document.path, changed, AtVersion(found.document.version)),
+            unowned(found.lease_document, token, services.runs.dispatch_grace),
+        ]
+    )
+    return run.model_copy(update=changed)
+
+
+def _decided(waiting: Waiting, decisions: Sequence[Decision], principal: Principal) -> dict[str, dict[str, Any]]:
+    """Return the decision on each call that waits, by the call's id."""
+    known = {call.call_id for call in waiting.calls}
+    found: dict[str, dict[str, Any]] = {}
+    errors: list[FieldError] = []
+    for i, decision in enumerate(decisions):
+        place = f"decisions.{i}"
+        if decision.call_id is not None and decision.call_id not in known:
+            errors.append(FieldError(f"{place}.call_id", f"no call {decision.call_id[:64]!r} waits"))
+        if decision.arguments is not None and decision.decision == "deny":
+            errors.append(FieldError(f"{place}.arguments", "are of no use where the call is denied"))
+        if decision.arguments is not None and decision.call_id is None and len(known) > 1:
+            errors.append(FieldError(f"{place}.arguments", "need the `call_id` they are for: several calls wait"))
+        for call in known if decision.call_id is None else [decision.call_id]:
+            if call in found:
+                errors.append(FieldError(f"{place}.call_id", f"the call {call[:64]!r} is decided twice"))
+            found[call] = {**decision.model_dump(exclude_none=True, exclude={"call_id"}), "by": principal.id}
+    errors += [FieldError("decisions", f"the call {call!r} has no decision") for call in sorted(known - found.keys())]
+    if errors:
+        raise Invalid("The decisions do not fit what waits.", errors=errors)
+    return found

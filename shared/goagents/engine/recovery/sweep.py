@@ -1,0 +1,141 @@
+"""The sweeper: finds what was left behind, and has it gone on with. Idempotent: two at once do nothing twice.
+
+What it finds is never more than hinted at elsewhere: a run whose lease is over, a queued run that nobody took up, a run
+that waited too long for a person, a webhook whose next try is due. On SQLite it deletes what has expired.
+"""
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator
+from datetime import timedelta
+
+from goagents.dispatch.base import Task
+from goagents.engine.execution.deliveries import task_of
+from goagents.engine.execution.execute import end
+from goagents.engine.execution.settle import promote
+from goagents.engine.services import Services
+from goagents.errors import LeaseLost, NotFound, OutcomeUnknown, RunTimedOut, StoreConflict
+from goagents.records import DeliveryRecord, Paths, RunRecord, SessionRecord
+from goagents.resources import SweepReport
+from goagents.spec.config import Config
+from goagents.store.base import MAX_PAGE, MAX_WRITES, AtVersion, Document, Filter, Merge, Query
+
+from .pointers import enqueue, redispatch
+from .takeover import Found, Takeover, found_in
+
+PAGE = 200
+MAX_PAGES = 50  # of each kind and sweep
+MAX_PURGES = 40  # of at most 500 documents
+DELIVERY_GRACE = 60.0  # seconds a delivery may be overdue: its task is on its way
+
+
+async def sweep(services: Services) -> SweepReport:
+    """Look through every tenant's runs and deliveries once. Raises StoreError where the store is away."""
+    found: Counter[str] = Counter()
+    for tenant in tenants(services.config):
+        await _sweep_tenant(services, Paths(tenant), found)
+    found["purged"] = await _purge(services)
+    return SweepReport(**found)
+
+
+def tenants(config: Config) -> list[str]:
+    """Return the tenants there can be records of."""
+    keys = config.auth.api_keys if config.auth else ()
+    return list(dict.fromkeys(["default", *(key.tenant for key in keys)]))
+
+
+async def _sweep_tenant(services: Services, paths: Paths, found: Counter[str]) -> None:
+    for status in ("running", "handed_off", "queued", "waiting"):
+        async for runs in _pages(
+            services, Query(paths.runs(), (Filter("status", "==", status),), "created_at", limit=PAGE)
+        ):
+            await _sweep_runs(services, paths, status, [RunRecord.of(document.data) for document in runs], found)
+    due = services.clock.now() - timedelta(seconds=DELIVERY_GRACE)
+    overdue = Query(
+        paths.deliveries(), (Filter("state", "==", "pending"), Filter("next_at", "<=", due)), "next_at", limit=PAGE
+    )
+    async for deliveries in _pages(services, overdue):
+        for document in deliveries:
+            record = DeliveryRecord.of(document.data)
+            # the minute makes the name new: the queue may have lost the task of this attempt
+            task = task_of(paths, record)
+            token = f"{task.token}.{int(services.clock.now().timestamp() // DELIVERY_GRACE)}"
+            await enqueue(services, Task(task.kind, task.tenant, task.run, token, task.delivery))
+            found["deliveries"] += 1
+
+
+async def _pages(services: Services, query: Query) -> AsyncIterator[tuple[Document, ...]]:
+    cursor: str | None = None
+    for _ in range(MAX_PAGES):
+        page = await services.store.query(
+            Query(query.collection, query.where, query.order_by, limit=query.limit, after=cursor)
+        )
+        if page.documents:
+            yield page.documents
+        cursor = page.next_cursor
+        if cursor is None:
+            return
+
+
+async def _sweep_runs(
+    services: Services, paths: Paths, status: str, runs: list[RunRecord], found: Counter[str]
+) -> None:
+    found["checked"] += len(runs)
+    if status == "waiting":
+        now = services.clock.now()
+        for run in runs:
+            if run.give_up_at is not None and run.give_up_at <= now:
+                found["expired"] += await _give_up(services, paths, run)
+        return
+    keys = [path for run in runs if run.id not in services.handles for path in (paths.run(run.id), paths.lease(run.id))]
+    for start in range(0, len(keys), MAX_PAGE):
+        snapshot = await services.store.get_many(keys[start : start + MAX_PAGE])
+        stale = [one for run in runs if (one := found_in(snapshot, paths, run.id)) is not None and one.is_stale]
+        for one in stale:
+            if one.run.status == "queued" and one.run.head is None:
+                found["redispatched"] += await _see_to_queued(services, paths, one)
+            else:
+                found["redispatched"] += await redispatch(services, paths, one.run, snapshot)
+
+
+async def _see_to_queued(services: Services, paths: Paths, one: Found) -> bool:
+    """A run waits behind another one. Where there is none any more, it is its turn."""
+    path = paths.session(one.run.session)
+    document = (await services.store.get_many([path])).get(path)
+    session = SessionRecord.of(document.data) if document else None
+    if document is None or session is None or session.active_run is not None:
+        return False
+    now = services.clock.now()
+    promoted = await promote(services, paths, session.queue, session.head + 1, now)
+    if promoted.run is None:
+        return False
+    changed = {"active_run": promoted.run, "queue": promoted.queue, "head": session.head + 1, "updated_at": now}
+    try:
+        await services.store.commit([Merge(path, changed, AtVersion(document.version)), *promoted.writes])
+    except (StoreConflict, OutcomeUnknown):
+        return False
+    await enqueue(services, Task("run", paths.tenant, promoted.run, promoted.token))
+    return True
+
+
+async def _give_up(services: Services, paths: Paths, run: RunRecord) -> bool:
+    """Nobody decided in time: the run fails."""
+    try:
+        claim = await Takeover(services, paths, run.id, to_end=True).claim()
+        if claim is None or claim.run.status != "waiting":
+            return False
+        await end(services, paths, claim, RunTimedOut("Nobody decided within `runs.waiting_timeout`."))
+    except (LeaseLost, NotFound, StoreConflict, OutcomeUnknown):
+        return False  # somebody decided this moment, or the next sweep sees to it
+    return True
+
+
+async def _purge(services: Services) -> int:
+    purged = 0
+    for _ in range(MAX_PURGES):
+        count = await services.store.purge()
+        purged += count
+        if count < MAX_WRITES:
+            break
+        await asyncio.sleep(0)
+    return purged

@@ -1,0 +1,44 @@
+"""What the worker does with a task: go on with a run until it ends, waits or is handed on; or deliver a webhook."""
+
+from goagents.dispatch.base import Task
+from goagents.engine.execution.deliveries import attempt
+from goagents.engine.execution.execute import end, launch
+from goagents.engine.execution.handle import RunHandle
+from goagents.engine.services import Services
+from goagents.errors import NotFound, RunError
+from goagents.records import Paths
+
+from .takeover import Poisoned, Takeover
+
+
+async def perform(services: Services, task: Task) -> None:
+    """Do what there is to do, which may be nothing: the store decides, not the task.
+
+    Raises LimitExceeded where no place is free (try again later), StoreError, DispatchFailed.
+    """
+    paths = Paths(task.tenant)
+    if task.kind == "delivery":
+        await attempt(services, paths, task.run, task.delivery or "")
+        return
+    handle = await take_up(services, paths, task.run, token=task.token, seconds=services.runs.worker_timeout, most=True)
+    if handle is not None:
+        await handle.finished()
+
+
+async def take_up(
+    services: Services, paths: Paths, run_id: str, *, seconds: float, token: str | None = None, most: bool = False
+) -> RunHandle | None:
+    """Go on with a run in this process; None where it is over, waits, or is another's.
+
+    One that ended its process too often at the same step fails. Raises LimitExceeded, StoreError.
+    """
+    try:
+        claim = await Takeover(services, paths, run_id, token).claim()
+    except Poisoned as poisoned:
+        times = poisoned.claim.run.crashes
+        error = RunError(f"The run was given up: {times} times its process died at the same step (runs.max_attempts).")
+        await end(services, paths, poisoned.claim, error)
+        return None
+    except NotFound:
+        return None  # its cluster was deleted, and so it is, too
+    return None if claim is None else launch(services, paths, claim, seconds=seconds, most=most)
