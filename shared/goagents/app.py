@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from goagents.clock import SystemClock
 from goagents.dispatch.base import Dispatch, Task
 from goagents.engine.services import Services
-from goagents.errors import ConfigurationError, Invalid, ToolUnavailable
+from goagents.errors import ConfigurationError, DispatchFailed, Invalid, ToolUnavailable
 from goagents.identity.base import TokenVerifier
 from goagents.providers.base import Provider
 from goagents.secrets.environment import EnvironmentSecrets
@@ -148,13 +148,20 @@ class LazyDispatch:
     def __init__(self, make: Callable[[], Dispatch]) -> None:
         self._make = make
         self._made: Dispatch | None = None
+        self._making = asyncio.Lock()
+        self._closed = False
 
     async def enqueue(self, task: Task) -> None:
-        if self._made is None:
-            self._made = self._make()
+        async with self._making:
+            if self._closed:
+                raise DispatchFailed("This process is ending and takes no more tasks; the sweeper finds what is left.")
+            if self._made is None:
+                self._made = await asyncio.to_thread(self._make)  # an SDK takes its time to import
         await self._made.enqueue(task)
 
     async def aclose(self) -> None:
+        async with self._making:
+            self._closed = True
         if self._made is not None:
             await self._made.aclose()
 
