@@ -149,7 +149,7 @@ class LazyDispatch:
         self._make = make
         self._made: Dispatch | None = None
         self._making = asyncio.Lock()
-        self._closed = False
+        self._stopped = self._closed = False
 
     async def enqueue(self, task: Task) -> None:
         async with self._making:
@@ -157,7 +157,14 @@ class LazyDispatch:
                 raise DispatchFailed("This process is ending and takes no more tasks; the sweeper finds what is left.")
             if self._made is None:
                 self._made = await asyncio.to_thread(self._make)  # an SDK takes its time to import
+                if self._stopped:
+                    self._made.stop()
         await self._made.enqueue(task)
+
+    def stop(self) -> None:
+        self._stopped = True
+        if self._made is not None:
+            self._made.stop()
 
     async def aclose(self) -> None:
         async with self._making:

@@ -1,8 +1,8 @@
 """The end of the process, known to what would otherwise go on for ever.
 
 The server that runs us handles the signals, and waits for open requests. We look on: our handler notes the signal and
-calls the one that was there. Runs that would outlast that wait are interrupted in time to be settled: killed, they
-would hold session, slot and instance until their lease is over.
+calls the one that was there. Runs that would outlast that wait are interrupted in time to be handed on: killed, they
+would wait for their lease to be over.
 """
 
 import asyncio
@@ -10,7 +10,10 @@ import signal
 import threading
 from functools import cache
 from types import FrameType
-from typing import Self
+from typing import TYPE_CHECKING, Self
+
+if TYPE_CHECKING:  # what serves `/health` must not load the engine
+    from goagents.engine.services import Services
 
 GRACE = 6.0  # seconds for runs to finish; `goagents run` ends after 8, Cloud Run after 10
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
@@ -21,12 +24,15 @@ class Shutdown:
 
     def __init__(self) -> None:
         self.begun = False
-        self._running: list[set[asyncio.Task[None]]] = []
+        self._served: list[Services] = []
         self._loop: asyncio.AbstractEventLoop | None = None
 
-    def interrupt_late(self, running: set[asyncio.Task[None]]) -> None:
-        """Cancel what is in `running` by then, `GRACE` seconds after the signal. To be called within the loop."""
-        self._running = [known for known in self._running if known and known is not running] + [running]
+    def interrupt_late(self, services: "Services") -> None:
+        """At the signal, take on no more tasks; `GRACE` seconds later, have the runs in progress handed on.
+
+        To be called within the loop.
+        """
+        self._served = [known for known in self._served if known.tasks and known is not services] + [services]
         self._loop = asyncio.get_running_loop()
 
     @classmethod
@@ -47,12 +53,17 @@ class Shutdown:
         def note(received: int, frame: FrameType | None) -> None:
             self.begun = True
             if self._loop is not None and not self._loop.is_closed():
-                self._loop.call_soon_threadsafe(self._loop.call_later, GRACE, self._interrupt)
+                self._loop.call_soon_threadsafe(self._end, self._loop)
             before(received, frame)
 
         signal.signal(number, note)
 
+    def _end(self, loop: asyncio.AbstractEventLoop) -> None:
+        for services in self._served:
+            services.dispatch.stop()
+        loop.call_later(GRACE, self._interrupt)
+
     def _interrupt(self) -> None:
-        for running in self._running:
-            for task in running:
+        for services in self._served:
+            for task in services.tasks:
                 task.cancel()

@@ -22,7 +22,7 @@ async def start_run(request: Request, kind: Literal["chat", "stream", "backgroun
     asked = await read_model(request, body)
     services, principal = session_of(request)
     watch = await runs.start(services, principal, agent, asked, kind=kind, idempotency_key=key)
-    Shutdown.of_process().interrupt_late(services.tasks)
+    Shutdown.of_process().interrupt_late(services)
     call = call_of(request)
     call.run_id, call.session_id = watch.run_id, watch.session_id
     return watch

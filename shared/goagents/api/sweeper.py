@@ -17,7 +17,7 @@ from .shutdown import Shutdown
 
 async def sweep_all(request: Request) -> Response:
     services, _ = session_of(request)
-    Shutdown.of_process().interrupt_late(services.tasks)  # what is dispatched locally runs in this process
+    Shutdown.of_process().interrupt_late(services)  # what is dispatched locally runs in this process
     report = await sweep(services)
     call_of(request).quiet = not (report.redispatched or report.expired or report.deliveries or report.purged)
     return resource(report)

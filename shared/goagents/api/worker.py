@@ -57,7 +57,7 @@ async def work(request: Request) -> Response:
     task = (await read_model(request, WorkerTask)).task()
     services, _ = session_of(request)
     call_of(request).run_id = task.run
-    Shutdown.of_process().interrupt_late(services.tasks)
+    Shutdown.of_process().interrupt_late(services)
     await perform(services, task)
     return Response(render({}), media_type="application/json")
 

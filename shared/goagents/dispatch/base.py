@@ -30,6 +30,10 @@ class Dispatch(Protocol):
         """Hand the task over. One that the queue has had already is no error. Raises DispatchFailed."""
         ...
 
+    def stop(self) -> None:
+        """The process is asked to end: take no more tasks that would be carried out in it."""
+        ...
+
     async def aclose(self) -> None:
         """End what is under way in this process, and close connections."""
         ...

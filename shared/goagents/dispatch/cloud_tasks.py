@@ -100,6 +100,9 @@ class CloudTasksDispatch:
             # Sent again under the same name: taken the first time, it is refused the second time.
             await asyncio.sleep(_FIRST_PAUSE * 2**attempt * random.uniform(0.5, 1))  # noqa: S311 - jitter
 
+    def stop(self) -> None:
+        """Nothing is carried out here: the queue takes tasks to the end."""
+
     async def aclose(self) -> None:
         """Let the calls under way finish, within a bound, and close the connection for good."""
         self._closed = True

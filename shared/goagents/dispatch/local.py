@@ -50,14 +50,18 @@ class LocalDispatch:
         self._pending[name] = started = asyncio.create_task(self._carry_out(name, task))
         started.add_done_callback(lambda _: self._forget(name))
 
-    async def aclose(self) -> None:
-        """Drop what has not begun, and wait for what runs."""
+    def stop(self) -> None:
+        """Drop what has not begun."""
         self._closed = True
         dropped = [task for name, task in self._pending.items() if name not in self._performing]
         if dropped:
             _log.info("%d tasks are left to the sweeper", len(dropped))
         for task in dropped:
             task.cancel()
+
+    async def aclose(self) -> None:
+        """Drop what has not begun, and wait for what runs."""
+        self.stop()
         while self._pending:
             await asyncio.wait(set(self._pending.values()))
 

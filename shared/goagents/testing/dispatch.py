@@ -31,5 +31,8 @@ class RecordingDispatch:
         self._taken = len(self.tasks)
         return new
 
+    def stop(self) -> None:
+        """Nothing is carried out here."""
+
     async def aclose(self) -> None:
         """Nothing to end."""

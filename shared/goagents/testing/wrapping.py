@@ -170,6 +170,9 @@ class _Dispatch:
     async def enqueue(self, task: Task) -> None:
         await self.around(Asked("dispatch", "enqueue", task), lambda: self.dispatch.enqueue(task))
 
+    def stop(self) -> None:
+        self.dispatch.stop()
+
     async def aclose(self) -> None:
         await self.dispatch.aclose()
 

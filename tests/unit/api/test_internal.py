@@ -204,7 +204,7 @@ class TestTasks:
     @BOTH
     async def test_the_end_of_the_process_knows_of_what_runs(self, internal: Api, path: str, body: Any):
         await post(internal, path, body)
-        assert any(tasks is internal.services.tasks for tasks in Shutdown.of_process()._running)
+        assert any(services is internal.services for services in Shutdown.of_process()._served)
 
 
 class TestSweeps:

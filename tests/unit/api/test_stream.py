@@ -12,7 +12,8 @@ from goagents.api.calls import Call, begin
 from goagents.api.responses import render
 from goagents.api.shutdown import Shutdown
 from goagents.api.sse import EventStream, encode
-from goagents.errors import StoreUnavailable
+from goagents.dispatch.base import Task
+from goagents.errors import DispatchFailed, StoreUnavailable
 from goagents.telemetry.base import RequestFinished
 
 
@@ -79,9 +80,10 @@ async def test_a_client_that_leaves_stops_nothing(api: Api):
     }  # fmt: skip
     await api.app(scope, receive, send)
     assert b"run.completed" not in b"".join(m.get("body", b"") for m in sent)
-    while (session := (await api.call("GET", "/api/v1/sessions/s1")).json())["active_run"]:
-        await asyncio.sleep(0.02)
-    assert session["messages"] == 2
+    for handle in tuple(api.services.handles.values()):  # it goes on by itself
+        await handle.finished()
+    session = (await api.call("GET", "/api/v1/sessions/s1")).json()
+    assert (session["active_run"], session["messages"]) == (None, 2)
 
 
 class Client:
@@ -245,7 +247,7 @@ def test_data_is_one_line_of_valid_json(value: Any, text: str):
     assert encode("e", value, "1-1").count(b"\n") == 4
 
 
-async def test_signals_are_noted_and_passed_on(monkeypatch: pytest.MonkeyPatch):
+async def test_signals_are_noted_and_passed_on(api: Api, monkeypatch: pytest.MonkeyPatch):
     import signal  # noqa: PLC0415 - this test alone handles signals
 
     got: list[int] = []
@@ -258,11 +260,15 @@ async def test_signals_are_noted_and_passed_on(monkeypatch: pytest.MonkeyPatch):
     shutdown = Shutdown.of_process()
     assert not shutdown.begun
     late = asyncio.create_task(asyncio.sleep(60))
-    shutdown.interrupt_late({late})
+    api.services.tasks.add(late)
+    shutdown.interrupt_late(api.services)
     monkeypatch.setattr("goagents.api.shutdown.GRACE", 0.05)
     handlers[signal.SIGTERM](signal.SIGTERM, None)
     assert (shutdown.begun, got) == (True, [signal.SIGTERM])
     assert not late.done()
     with pytest.raises(asyncio.CancelledError):
         await asyncio.wait_for(late, 5)
+    api.services.tasks.discard(late)
+    with pytest.raises(DispatchFailed):
+        await api.services.dispatch.enqueue(Task("run", "default", "run_1", "t"))
     Shutdown.of_process.cache_clear()  # type: ignore[attr-defined]

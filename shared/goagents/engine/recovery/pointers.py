@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 
 from goagents.dispatch.base import Task
 from goagents.engine.services import Services
-from goagents.errors import DispatchFailed, OutcomeUnknown, StoreConflict
+from goagents.errors import DispatchFailed, OutcomeUnknown, StoreConflict, StoreError
 from goagents.ids import new_id
 from goagents.records import TERMINAL, LeaseRecord, Paths, RunRecord
 from goagents.store.base import MAX_PAGE, AtVersion, Document, Merge, Put, Snapshot, Write
@@ -99,11 +99,24 @@ async def redispatch(services: Services, paths: Paths, run: RunRecord, snapshot:
 
 
 async def enqueue(services: Services, task: Task) -> None:
-    """Hand a task over; one that is not taken is found again by the sweeper."""
+    """Hand a task over; one that is not taken is found by the next sweep."""
     try:
         await services.dispatch.enqueue(task)
     except DispatchFailed as error:
         _log.warning("The run %s waits for the sweeper: %s", task.run, error)
+        if task.kind == "run":
+            await _expect_nobody(services, Paths(task.tenant), task)
+
+
+async def _expect_nobody(services: Services, paths: Paths, task: Task) -> None:
+    """No worker will come for the run: whoever looks next need not wait for one."""
+    path = paths.lease(task.run)
+    try:
+        document = (await services.store.get_many([path])).get(path)
+        if document is not None and document.data["token"] == task.token and not document.data["owner"]:
+            await services.store.commit([unowned(document, task.token, 0.0)])
+    except StoreError:
+        return  # the lease is over by itself, a little later
 
 
 def unowned(lease: Document, token: str, ttl: float) -> Put:
