@@ -32,11 +32,14 @@ class Follower:
         """
         given = dict(headers or {}) | ({"Last-Event-ID": str(self.heard[-1].cursor)} if self.heard else {})
         status = 0
-        with suppress(httpx2.TransportError), httpx2.Client(timeout=20, trust_env=False) as http:
-            with http.stream(method, url, json=body, headers=given) as answer:
-                status = answer.status_code
-                if status == 200:
-                    self._take(answer.iter_lines())
+        with (
+            suppress(httpx2.TransportError),
+            httpx2.Client(timeout=20, trust_env=False) as http,
+            http.stream(method, url, json=body, headers=given) as answer,
+        ):
+            status = answer.status_code
+            if status == 200:
+                self._take(answer.iter_lines())
         return status
 
     @property

@@ -29,9 +29,10 @@ from tests.support.zygote import Zygote
 from goagents.testing.kill_points import KillPoint
 
 SOURCE = Path(__file__).parent / "functions" / "killable" / "main.py"
+TIMEOUT = "20s"
 INTERNAL_KEY = "the-key-of-internal-calls"
 CONFIG = """
-server: {{log_format: json, log_level: warning, timeout: 20s, metrics: {{enabled: false}}}}
+server: {{log_format: json, log_level: warning, timeout: {timeout}, metrics: {{enabled: false}}}}
 runs: {{lease_ttl: {lease_ttl}, dispatch_grace: {lease_ttl}, poll_interval: 100ms}}
 allow: {{addresses: [127.0.0.1]}}
 providers:
@@ -53,7 +54,7 @@ providers:
             - {{name: look, arguments: {{order: "{{int:id}}"}}}}
             - {{name: reserve, arguments: {{order: "{{int:id}}"}}}}
       brief: [{{text: "Yes: {{user}}"}}]
-      slow: [{{text: "Slowly: {{user}}", delay: 1500ms}}]
+      slow: [{{text: "Slowly: {{user}}", delay: 700ms}}]
 """
 
 
@@ -88,6 +89,12 @@ def manifest(tools: CountingTools) -> dict[str, Any]:
                 },
                 {"name": "brief", "provider": "scripted", "model": "brief"},
                 {"name": "slow", "provider": "scripted", "model": "slow"},
+                {
+                    "name": "wordy",
+                    "provider": "scripted",
+                    "model": "brief",
+                    "context": {"strategy": "summarize", "max_tokens": 1000, "keep_tokens": 100},
+                },
             ]
         },
     }
@@ -99,6 +106,7 @@ class Killable:
 
     server: Server
     plan: Path
+    config: Path
     log: Path
 
     @property
@@ -108,6 +116,11 @@ class Killable:
     def die_at(self, point: KillPoint, occurrence: int = 1, tool: str | None = None) -> None:
         """Say where, before its first request."""
         Plan(point, occurrence, tool).write(self.plan)
+
+    def has_for_a_request(self, seconds: float) -> None:
+        """Have it answer within `seconds` (`server.timeout`). Before its first request."""
+        text = self.config.read_text(encoding="utf-8")
+        self.config.write_text(text.replace(f"timeout: {TIMEOUT}", f"timeout: {seconds:g}s"), encoding="utf-8")
 
     def ask(self, method: str, path: str, body: Any = None, **options: Any) -> httpx2.Response:
         """Raises httpx2.HTTPError, as of a connection that breaks because the process dies."""
@@ -121,11 +134,11 @@ class Killable:
     def wait_dead(self, timeout: float = 15.0) -> None:
         """Return once master and worker are gone. Raises AssertionError, with its log, if they live on."""
         deadline = time.monotonic() + timeout
-        while left := self._alive():
+        while left := self.alive():
             assert time.monotonic() < deadline, f"{left} live on; their log:\n{self.printed()}"
             time.sleep(0.01)
 
-    def _alive(self) -> list[psutil.Process]:
+    def alive(self) -> list[psutil.Process]:
         """The processes of its group, which no process leaves. A dead one may be waiting for its burial."""
         return [each for each in psutil.process_iter() if _is_alive_in(each, self.server.process.pid)]
 
@@ -134,7 +147,7 @@ class Killable:
 
     def end(self) -> None:
         """Kill it if it lives; nobody needs its manners."""
-        if self._alive():
+        if self.alive():
             self.kill()
         self.wait_dead()
 
@@ -154,14 +167,12 @@ class Site:
     store: str
     tools: CountingTools
     environment: Mapping[str, str] = field(default_factory=dict)
-    lease_ttl: str = "1s"
+    lease_ttl: str = "500ms"
     _started: int = 0
     _next: Killable | None = None
     _stack: ExitStack = field(default_factory=ExitStack)
 
     def __enter__(self) -> Self:
-        self.config = self.folder / "config.yaml"
-        self.config.write_text(CONFIG.format(lease_ttl=self.lease_ttl), encoding="utf-8")
         self.diary = Diary(self.folder / "diary.jsonl")
         self._zygote = self._stack.enter_context(Zygote())
         return self
@@ -184,8 +195,8 @@ class Site:
         return made
 
     def model_calls(self, user: str) -> list[int]:
-        """Return the rounds that a model was asked for after this message, by any process, in order."""
-        return [entry["round"] for entry in self.diary.read() if entry["what"] == "model" and entry["user"] == user]
+        """Return the rounds that a model was asked for after a message with this text, by any process, in order."""
+        return [entry["round"] for entry in self.diary.read() if entry["what"] == "model" and user in entry["user"]]
 
     def _ready(self) -> Killable:
         made, self._next = self._next or self._start(), self._start()
@@ -195,10 +206,11 @@ class Site:
     def _start(self) -> Killable:
         self._started += 1
         port, plan = free_port(), self.folder / f"plan-{self._started}.json"
-        log = self.folder / f"process-{self._started}.log"
+        log, config = self.folder / f"process-{self._started}.log", self.folder / f"config-{self._started}.yaml"
+        config.write_text(CONFIG.format(lease_ttl=self.lease_ttl, timeout=TIMEOUT), encoding="utf-8")
         arguments = ["--target", "killable", "--source", str(SOURCE), "--host", "127.0.0.1", "--port", str(port)]
         own = {
-            "GOAGENTS_CONFIG": str(self.config),
+            "GOAGENTS_CONFIG": str(config),
             "GOAGENTS_STORE": self.store,
             "GOAGENTS_INTERNAL_KEY": INTERNAL_KEY,
             "GOAGENTS_OFFLINE": "1",
@@ -206,7 +218,7 @@ class Site:
             DIARY: str(self.diary.path),
         }
         process = psutil.Process(self._zygote.start(arguments, environment({**own, **self.environment}), log))
-        made = Killable(Server(process, port), plan, log)
+        made = Killable(Server(process, port), plan, config, log)
         self._stack.callback(made.end)
         return made
 
