@@ -26,8 +26,9 @@ async def delete_session_records(store: Store, paths: Paths, session: str) -> No
 
 async def delete_run_records(store: Store, paths: Paths, run: str) -> None:
     """The lease goes first: from then on the run's own process can write nothing more."""
-    await store.commit([Delete(paths.lease(run)), Delete(paths.run(run))])
+    await store.commit([Delete(paths.lease(run)), Delete(paths.run(run)), Delete(paths.signal(run, "cancel"))])
     await delete_collection(store, paths.steps(run))
+    await delete_collection(store, paths.events(run))
 
 
 async def delete_all(store: Store, paths: Paths, cluster: ClusterRecord) -> None:

@@ -81,6 +81,8 @@ async def test_a_cluster_is_deleted_with_all_that_is_its_own(store: Store):
     await applied(services, manifest(name="other"))
     for i in range(3):
         await ask(services, f"talk-{i}")
+    made = [document.id for document in (await store.query(Query(PATHS.runs()))).documents]
+    assert (await store.query(Query(PATHS.events(made[0])))).documents
     await clusters.delete_cluster(services, ALICE, "default", "support")
     for name in (None, "support"):
         with pytest.raises(NotFound):
@@ -91,6 +93,7 @@ async def test_a_cluster_is_deleted_with_all_that_is_its_own(store: Store):
         await sessions.get_session(services, ALICE, "talk-0")
     left = [PATHS.runs(), PATHS.sessions(), PATHS.messages("talk-0"), PATHS.generations("default", "support")]
     left += [PATHS.slots("default", "support"), PATHS.instances("default", "support")]
+    left += [collection for run in made for collection in (PATHS.steps(run), PATHS.events(run))]
     for collection in left:
         assert not (await store.query(Query(collection))).documents, collection
     listed = await clusters.list_clusters(services, ALICE, "default", 10, None)
