@@ -22,7 +22,6 @@ from goagents.records import RunRecord
 from goagents.resources import ChatRequest
 from goagents.store.base import Query, Store
 from goagents.telemetry.base import ModelCallFinished, RunFinished
-from goagents.testing.stores import RecordingStore
 from goagents.testing.tools import StaticToolset, function_tool
 
 LOOKUP = {
@@ -47,19 +46,6 @@ async def test_a_turn_answers_and_leaves_everything_at_rest(store: Store):
     finished = [e for e in services.seen if isinstance(e, RunFinished)]
     assert [(e.status, e.usage.input_tokens) for e in finished] == [("succeeded", 7)]
     assert sum(isinstance(e, ModelCallFinished) for e in services.seen) == 1
-
-
-async def test_a_warm_turn_without_tools_takes_three_rounds(store: Store):
-    recorder = RecordingStore(store)
-    services = engine(recorder)
-    await applied(services)
-    first = await chat(services)
-    before = recorder.rounds
-    await chat(services, "again", first.session_id)
-    assert recorder.rounds - before == 3
-    before = recorder.rounds
-    await chat(services, "in a session of its own")
-    assert recorder.rounds - before == 3
 
 
 async def test_the_model_gets_the_whole_conversation(store: Store):
