@@ -25,6 +25,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "logs": ("logs:logs", "Show what the agents of a cluster did."),
     "delete": ("clusters:delete", "Delete a cluster with all that is its own."),
     "chat": ("chat:chat", "Talk to an agent."),
+    "runs": ("runs:runs", "Start, follow, approve and cancel runs."),
     "validate": ("validate:validate", "Check files; print every error with its place."),
     "schema": ("validate:schema", "Print the JSON Schema of the configuration format."),
     "init": ("init:init", "Write a configuration and a cluster to begin with."),

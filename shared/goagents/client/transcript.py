@@ -13,13 +13,13 @@ class Transcript:
                 redraw()
         print(shown.text)
 
-    `events` are those that hold, oldest first.
+    `events` are those that hold, oldest first; `is_open` is true while a message is being written.
     """
 
     def __init__(self) -> None:
         self.events: list[RunEvent] = []
         self._texts: list[str] = []
-        self._is_open = False
+        self.is_open = False
         self._last: Cursor | None = None
 
     def add(self, event: RunEvent) -> tuple[RunEvent, ...]:
@@ -50,7 +50,7 @@ class Transcript:
         holds = Cursor.parse(after) if isinstance(after, str) else Cursor(0, 0)
         lost = tuple(each for each in self.events if each.cursor > holds)
         self.events = [each for each in self.events if each.cursor <= holds]
-        self._texts, self._is_open = [], False
+        self._texts, self.is_open = [], False
         for each in self.events:
             self._tell(each)
         return lost
@@ -63,10 +63,10 @@ class Transcript:
                 # The whole message: right also where its first events were not seen.
                 self._write("")
                 self._texts[-1] = MESSAGE.validate_python(event.data.get("message")).text
-                self._is_open = False
+                self.is_open = False
 
     def _write(self, text: str) -> None:
-        if not self._is_open:
+        if not self.is_open:
             self._texts.append("")
-            self._is_open = True
+            self.is_open = True
         self._texts[-1] += text

@@ -1,26 +1,31 @@
-"""A conversation on a real (pseudo) terminal: prompt, Ctrl-C in an answer and at the prompt, Ctrl-D."""
+"""A conversation on a real (pseudo) terminal: prompt, Ctrl-C in an answer and at the prompt, approvals, Ctrl-D."""
 
 import asyncio
-import json
-import os
-import pty
-import re
-import subprocess
-import sys
-import time
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from tests.support.asgi_server import AsgiServer
-from tests.support.contract_server import ContractServer, completed, event_stream
+from tests.support.contract_server import (
+    ContractServer,
+    about,
+    completed,
+    event_stream,
+    problem,
+    sent_event,
+    waiting,
+    waiting_call,
+)
+from tests.support.scripted_run import ScriptedRun
+from tests.support.terminal import Terminal
 
 STREAM = "POST /api/v1/agents/support.helper/stream"
+CHAT = ("chat", "--cluster", "support", "--agent", "helper")
 
 
 def event(seq: int, kind: str, data: object) -> bytes:
-    return f"id: 1-{seq}\nevent: {kind}\ndata: {json.dumps(data)}\n\n".encode()
+    return sent_event(f"1-{seq}", kind, data)
 
 
 def answer(_: Request) -> Response:
@@ -38,56 +43,11 @@ def answer(_: Request) -> Response:
 
 def endless(_: Request) -> Response:
     async def body() -> AsyncIterator[bytes]:
-        yield event(1, "message.delta", {"text": "Thinking"})
+        yield event(1, "run.started", about(attempt=1))
+        yield event(2, "message.delta", {"text": "Thinking"})
         await asyncio.sleep(60)
 
     return StreamingResponse(body(), media_type="text/event-stream")
-
-
-# Makes the pseudo-terminal the controlling one, as a shell does: only then Ctrl-C becomes a signal.
-LAUNCH = """
-import fcntl, termios
-fcntl.ioctl(0, termios.TIOCSCTTY, 0)
-from goagents.cli.main import main
-main()
-"""
-
-
-class Terminal:
-    """The command on a pseudo-terminal of its own; `screen` is what it has written there."""
-
-    def __init__(self, url: str) -> None:
-        self._master, slave = pty.openpty()
-        command = [sys.executable, "-c", LAUNCH, "chat", "--cluster", "support", "--agent", "helper"]
-        environment = {**os.environ, "GOAGENTS_SERVER": url, "TERM": "xterm"}
-        self.process = subprocess.Popen(
-            command, stdin=slave, stdout=slave, stderr=slave, env=environment, start_new_session=True
-        )
-        os.close(slave)
-        os.set_blocking(self._master, False)
-        self.screen = ""
-
-    def type(self, keys: str) -> None:
-        os.write(self._master, keys.encode())
-
-    def await_text(self, pattern: str) -> None:
-        until = time.monotonic() + 15
-        while not re.search(pattern, self.screen):
-            assert time.monotonic() < until, f"{pattern!r} did not appear:\n{self.screen}"
-            self._read()
-            time.sleep(0.02)
-
-    def _read(self) -> None:
-        try:
-            self.screen += os.read(self._master, 65536).decode(errors="replace")
-        except (BlockingIOError, OSError):
-            return
-
-    def close(self) -> None:
-        if self.process.poll() is None:
-            self.process.kill()
-        self.process.wait(10)
-        os.close(self._master)
 
 
 @pytest.fixture
@@ -98,7 +58,7 @@ def server() -> ContractServer:
 @pytest.fixture
 def terminal(server: ContractServer) -> Iterator[Terminal]:
     with AsgiServer(server) as running:
-        made = Terminal(running.url)
+        made = Terminal(running.url, *CHAT)
         try:
             yield made
         finally:
@@ -117,7 +77,7 @@ def test_a_conversation(server: ContractServer, terminal: Terminal):
     terminal.type("Think!\n")
     terminal.await_text("Thinking")
     terminal.type("\x03")
-    terminal.await_text("interrupted; the agent finishes")
+    terminal.await_text("interrupted; the agent finishes.* `goagents runs cancel run_1` cancels it")
     terminal.await_text("> ")
     terminal.screen = ""
     terminal.type("half a line\x03")
@@ -130,3 +90,93 @@ def test_a_conversation(server: ContractServer, terminal: Terminal):
     bodies = [request["body"] for request in server.requests]
     assert [body["message"] for body in bodies] == ["Hello", "Think!", "again"]
     assert [body.get("session_id") for body in bodies] == [None, "session_1", "session_1"]
+
+
+# Approvals
+
+
+def asked(server: ContractServer, terminal: Terminal) -> ScriptedRun:
+    """A message whose run waits for a person; two calls."""
+    script = ScriptedRun().behind(server)
+    calls = waiting(
+        waiting_call(), waiting_call("call_2", "mail", arguments={"to": "ann\u202e@x"}, reason="outcome_unknown")
+    )
+    script.log[-1] = ("1-3", "run.waiting", about(waiting=calls))
+    terminal.await_text("> ")
+    terminal.type("Refund it\n")
+    terminal.await_text(r"I ask\r?\n")
+    terminal.await_text(r"\? refund \(unsafe; it asks for approval\), call call_1\s+\{\"order\": 7\}")
+    return script
+
+
+def decided(script: ScriptedRun) -> list[object]:
+    (body,) = script.decided
+    return body["decisions"]
+
+
+def test_calls_are_approved_and_the_answer_comes(server: ContractServer, terminal: Terminal):
+    script = asked(server, terminal)
+    terminal.type("y\n")
+    terminal.await_text(r"\? mail \(unsafe; nobody knows whether it was carried out before\)")
+    terminal.await_text(r"ann\\u202e@x")  # what cannot be seen is shown
+    terminal.type("what?\n")
+    terminal.await_text(r"ater: .*\n.*ater: ")
+    terminal.type("n\n")
+    terminal.await_text("Why not")
+    terminal.type("not her\n")
+    terminal.await_text(r"Done\r?\n")
+    terminal.await_text(r"Done\r?\n(?s:.*)> ")
+    assert decided(script) == [
+        {"call_id": "call_1", "decision": "allow"},
+        {"call_id": "call_2", "decision": "deny", "reason": "not her"},
+    ]
+    terminal.type("\x04")
+    terminal.await_text(r"session session_1 \(7 tokens in, 3 out\)")
+    assert terminal.process.wait(10) == 0
+
+
+def test_arguments_are_edited_in_place(server: ContractServer, terminal: Terminal):
+    script = asked(server, terminal)
+    terminal.type("e\n")
+    terminal.await_text("an empty line leaves them")
+    terminal.await_text(r"again:(?s:.*)\{\"order\": 7\}")
+    terminal.type("\x7f\n")  # without its last bracket it is no JSON
+    terminal.await_text("this is no JSON")
+    terminal.type("\x15[1]\n")
+    terminal.await_text("arguments are a JSON object")
+    terminal.type('\x15{"order": 8}\n')
+    terminal.await_text(r"\? mail")
+    terminal.screen = ""
+    terminal.type("e\n")
+    terminal.await_text(r"again:(?s:.*)u202e@x\"\}")
+    terminal.type("\x15\n")
+    terminal.type("y\n")
+    terminal.await_text(r"Done\r?\n")
+    assert decided(script) == [
+        {"call_id": "call_1", "decision": "allow", "arguments": {"order": 8}},
+        {"call_id": "call_2", "decision": "allow"},
+    ]
+
+
+@pytest.mark.parametrize("keys", ["l\n", "y\nl\n", "\x04", "\x03"])
+def test_a_decision_can_be_left_for_later(server: ContractServer, terminal: Terminal, keys: str):
+    script = asked(server, terminal)
+    terminal.await_text("ater: ")
+    terminal.type(keys)
+    terminal.await_text("the run waits for a person to decide:")
+    terminal.await_text("  goagents runs approve run_1\r?\n")
+    terminal.await_text(r"  goagents runs approve run_1 --ask(?s:.*)> ")
+    assert script.decided == []
+    terminal.type("\x04")
+    assert terminal.process.wait(10) == 0
+
+
+def test_what_somebody_else_decided_is_no_error(server: ContractServer, terminal: Terminal):
+    script = asked(server, terminal)
+    server.on("POST /api/v1/runs/run_1/approve", problem(409, "conflict", "The run does not wait any more."))
+    script.log, script.then = script.log + script.then, []
+    terminal.await_text("ater: ")
+    terminal.type("y\ny\n")
+    terminal.await_text("The run does not wait any more")
+    terminal.await_text(r"Done\r?\n")
+    assert script.decided == []
