@@ -77,6 +77,7 @@ class Services:
     capacity: Capacity = field(default_factory=Capacity)
     handles: dict[str, "RunHandle"] = field(default_factory=dict)
     tasks: set["asyncio.Task[None]"] = field(default_factory=set)
+    beginning: set["asyncio.Task[RunHandle | None]"] = field(default_factory=set)
     closing: set["asyncio.Task[None]"] = field(default_factory=set)
 
     @property

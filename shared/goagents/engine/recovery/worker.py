@@ -1,5 +1,7 @@
 """What the worker does with a task: go on with a run until it ends, waits or is handed on; or deliver a webhook."""
 
+import asyncio
+
 from goagents.dispatch.base import Task
 from goagents.engine.execution.deliveries import attempt
 from goagents.engine.execution.execute import end, launch
@@ -30,8 +32,18 @@ async def take_up(
 ) -> RunHandle | None:
     """Go on with a run in this process; None where it is over, waits, or is another's.
 
+    Whoever asks for it may go away: a run that is claimed is begun, or nobody could have it until its lease is over.
     One that ended its process too often at the same step fails. Raises LimitExceeded, StoreError.
     """
+    beginning = asyncio.create_task(_begin(services, paths, run_id, seconds=seconds, token=token, most=most))
+    services.beginning.add(beginning)
+    beginning.add_done_callback(services.beginning.discard)
+    return await asyncio.shield(beginning)
+
+
+async def _begin(
+    services: Services, paths: Paths, run_id: str, *, seconds: float, token: str | None, most: bool
+) -> RunHandle | None:
     try:
         claim = await Takeover(services, paths, run_id, token).claim()
     except Poisoned as poisoned:

@@ -1,0 +1,61 @@
+"""Taking up a run that nobody executes."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+import pytest
+from tests.support.engine import ALICE, applied, engine
+from tests.support.runs import at_rest
+
+from goagents.engine import runs
+from goagents.engine.watching import Watch
+from goagents.resources import ChatRequest
+from goagents.spec.config import Config
+from goagents.store.base import Store
+from goagents.testing.dispatch import RecordingDispatch
+from goagents.testing.stores import Method, PassingStore, Subject
+
+T = TypeVar("T")
+
+
+class HeldAnswers(PassingStore):
+    """While `holding`, the answer of a commit that was applied waits for `release`; `held` is set when one does."""
+
+    def __init__(self, store: Store) -> None:
+        super().__init__(store)
+        self.holding = False
+        self.held, self.release = asyncio.Event(), asyncio.Event()
+
+    async def around(self, method: Method, subject: Subject, call: Callable[[], Awaitable[T]]) -> T:
+        done = await call()
+        if self.holding and method == "commit":
+            self.held.set()
+            await self.release.wait()
+        return done
+
+
+async def listen(watch: Watch) -> None:
+    async for _ in watch.events():
+        pass
+
+
+async def test_a_follower_that_leaves_while_it_takes_a_run_up_leaves_it_running(store: Store):
+    slow = HeldAnswers(store)
+    config = Config.model_validate({"runs": {"dispatch_grace": "100ms"}})
+    services = engine(slow, config=config, dispatch=RecordingDispatch())  # no worker ever comes
+    await applied(services)
+    request = ChatRequest(message="hi", session_id="talk")
+    watch = await runs.start(services, ALICE, "support.helper", request, kind="background")
+    slow.holding = True
+    follower = asyncio.create_task(listen(watch))
+    await asyncio.wait_for(slow.held.wait(), 10)
+    follower.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await follower
+    slow.holding = False
+    slow.release.set()
+    # the lease lasts for 30 s: until then nobody else could have it
+    assert (await asyncio.wait_for(watch.result(), 10)).message.text == "hello"
+    assert (await runs.get_run(services, ALICE, watch.run_id)).attempt == 1
+    await at_rest(services, "talk")
