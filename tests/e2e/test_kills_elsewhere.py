@@ -1,4 +1,4 @@
-"""A process dies where a run changes hands: into the queue, to a worker, to a person and back, to its session's next one.
+"""A process dies where a run changes hands: into the queue, to a worker, to a person and back, or to the next run.
 
 As in test_kills.py: real processes, SIGKILL, and another process that finds what is left.
 """

@@ -81,7 +81,7 @@ class LocalCluster:
         dies_at: KillPoint | None = None,
         occurrence: int = 1,
     ) -> None:
-        """Raises ConfigurationError for a cluster that is wrong, pydantic.ValidationError for such a `config`."""
+        """Raises ConfigurationError for a file that is wrong, pydantic.ValidationError for a mapping that is."""
         self.manifest = _manifest(cluster)
         self.telemetry: list[Event] = []
         self.process = Severable()
