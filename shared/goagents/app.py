@@ -218,8 +218,8 @@ def open_dispatch(config: Config, settings: Settings, current: Callable[[], Serv
         return made
 
     async def perform(task: Task) -> None:
-        work: Callable[[Services, Task], Awaitable[None]] = load_by_name("goagents.engine.recovery.worker:perform")
-        await work(current(), task)
+        work: Callable[..., Awaitable[None]] = load_by_name("goagents.engine.recovery.worker:perform")
+        await work(current(), task, detached=True)
 
     local: Dispatch = load_by_name("goagents.dispatch.local:LocalDispatch")(perform)
     return local

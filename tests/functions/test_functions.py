@@ -144,7 +144,7 @@ async def test_an_open_request_finishes_when_the_process_is_asked_to_end(deploym
         assert await asyncio.to_thread(server.process.wait, 15) == 0
 
 
-async def test_a_run_that_outlasts_the_process_is_told_and_settled(deployment: Deployment):
+async def test_a_run_that_outlasts_the_process_is_handed_on(deployment: Deployment):
     with function("gateway", deployment.environment) as server:
         ask(server, "GET", "/ready")
         async with httpx2.AsyncClient(timeout=20, trust_env=False) as http:
@@ -154,14 +154,30 @@ async def test_a_run_that_outlasts_the_process_is_told_and_settled(deployment: D
             asked = asyncio.create_task(http.post(f"{url}/chat", json={"message": "hi"}))
             await asyncio.sleep(0.7)
             server.process.terminate()
-            assert '"code":"run_interrupted"' in (await streamed).text
+            assert (await streamed).text.rstrip().rpartition("event: ")[2].startswith("run.handed_off")
             answer = await asked
-            assert (answer.status_code, answer.json()["code"]) == (503, "run_interrupted")
+            assert (answer.status_code, answer.json()["status"]) == (202, "handed_off")
+            left = answer.headers["location"]
         assert await asyncio.to_thread(server.process.wait, 15) == 0
     with function("gateway", deployment.environment) as server:
-        assert ask(server, "GET", "/api/v1/metrics").json()["active_runs"] == 0
+        assert ask(server, "GET", left).json()["status"] == "handed_off"
+        assert ask(server, "POST", f"{left}/cancel").json()["status"] == "cancelled"
+        session = ask(server, "GET", "/api/v1/sessions/cut-short").json()
+        assert ask(server, "POST", f"/api/v1/runs/{session['active_run']}/cancel").status_code == 200
         body = {"message": "again", "session_id": "cut-short"}
         assert ask(server, "POST", "/api/v1/agents/demo.talker/chat", body).status_code == 200
+
+
+def test_a_run_in_the_background_is_handed_on_when_its_process_ends(deployment: Deployment):
+    with function("gateway", deployment.environment) as server:
+        run = ask(server, "POST", "/api/v1/agents/demo.endless/runs", {"message": "hi"}).json()
+        while (found := ask(server, "GET", f"/api/v1/runs/{run['id']}").json())["status"] != "running":
+            assert found["status"] == "queued"
+        server.process.terminate()
+        assert server.process.wait(15) == 0
+    with function("runs", deployment.environment) as server:
+        assert ask(server, "GET", f"/api/v1/runs/{run['id']}").json()["status"] == "handed_off"
+        assert ask(server, "POST", f"/api/v1/runs/{run['id']}/cancel").status_code == 200
 
 
 async def test_following_logs_ends_when_the_process_is_asked_to_end(deployment: Deployment):

@@ -8,6 +8,7 @@ would wait for their lease to be over.
 import asyncio
 import signal
 import threading
+from collections.abc import Callable
 from functools import cache
 from types import FrameType
 from typing import TYPE_CHECKING, Self
@@ -26,6 +27,7 @@ class Shutdown:
         self.begun = False
         self._served: list[Services] = []
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._ending: asyncio.Task[None] | None = None
 
     def interrupt_late(self, services: "Services") -> None:
         """At the signal, take on no more tasks; `GRACE` seconds later, have the runs in progress handed on.
@@ -51,19 +53,32 @@ class Shutdown:
             return  # no server handles it: the process ends at once, as it should
 
         def note(received: int, frame: FrameType | None) -> None:
-            self.begun = True
-            if self._loop is not None and not self._loop.is_closed():
-                self._loop.call_soon_threadsafe(self._end, self._loop)
-            before(received, frame)
+            again, self.begun = self.begun, True
+            if again or self._loop is None or self._loop.is_closed():
+                before(received, frame)
+                return
+            self._loop.call_soon_threadsafe(self._end, self._loop, lambda: before(received, frame))
 
         signal.signal(number, note)
 
-    def _end(self, loop: asyncio.AbstractEventLoop) -> None:
+    def _end(self, loop: asyncio.AbstractEventLoop, server_ends: Callable[[], object]) -> None:
+        """Runs that no request is open for are handed on first: the server would not wait for them."""
+        alone = []
         for services in self._served:
             services.dispatch.stop()
+            alone += [handle.task for handle in services.handles.values() if handle.detached and handle.task]
         loop.call_later(GRACE, self._interrupt)
+        for task in alone:
+            task.cancel()
+        self._ending = loop.create_task(_after(alone, server_ends))
 
     def _interrupt(self) -> None:
         for services in self._served:
             for task in services.tasks:
                 task.cancel()
+
+
+async def _after(tasks: list["asyncio.Task[None]"], then: Callable[[], object]) -> None:
+    if tasks:
+        await asyncio.wait(tasks, timeout=GRACE)
+    then()

@@ -132,11 +132,15 @@ class Watch:
         return found is not None and found.run.status == "waiting"
 
     async def let_go(self) -> None:
-        """The caller is gone. Where the process loses its CPU with the request, the run is handed on first."""
-        handle = self.here
-        if handle is None or self.services.background:
+        """The caller is gone: wait for the run that it started here, as a process that ends waits for its requests.
+
+        Where the process loses its CPU with the request, the run is handed on first, unless others follow it here.
+        """
+        handle = self.handle
+        if handle is None:
             return
-        handle.stop("hand_off")
+        if not (self.services.background or handle.readers):
+            handle.stop("hand_off")
         await handle.finished()
 
     async def _read(self, cursor: Cursor) -> list[RunEvent]:
@@ -169,7 +173,7 @@ class Watch:
         left = self.until - self.services.clock.monotonic()
         seconds = min(left, self.services.config.server.timeout)
         try:
-            await take_up(self.services, self.paths, self.run_id, seconds=seconds)
+            self.handle = await take_up(self.services, self.paths, self.run_id, seconds=seconds) or self.handle
         except LimitExceeded:
             return  # it waits for a place as before
 

@@ -24,7 +24,7 @@ class RunHandle:
 
     `starts_after` is the place before the first event: who has seen all up to there can be handed the events directly.
     `wish` is what others want of the run: to be handed on at the next step, to be cancelled, or to be left at once to
-    the process that took it over (`stop` sees to that).
+    the process that took it over (`stop` sees to that). `detached`: this process has no request open for the run.
     """
 
     def __init__(self, run_id: str, session_id: str, agent: str, attempt: int = 1) -> None:
@@ -35,7 +35,7 @@ class RunHandle:
         self.starts_after = Cursor(attempt, 0)
         self.wish: Wish | None = None
         self.reason: str | None = None
-        self.lost = False
+        self.lost = self.detached = False
         self.readers = 0
         self._events: list[RunEvent] = []
         self._last: RunEvent | None = None

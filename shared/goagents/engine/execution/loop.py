@@ -63,7 +63,7 @@ class Turn:
     `new` what the run adds.
 
     `rounds` counts the answers of the model. `open_call` is a message whose calls are not all answered yet, `recorded`
-    what earlier attempts left; `decisions` are people's, by the call's id.
+    what earlier attempts left; `decisions` are people's, by the call's id. `asking`: a model's answer is under way.
     """
 
     candidates: tuple[Candidate, ...]
@@ -86,6 +86,7 @@ class Turn:
     usage: Usage = field(default_factory=Usage)
     rounds: int = 0
     tool_calls: int = 0
+    asking: bool = False
     final: ModelResponse | None = None
 
     @property
@@ -130,6 +131,7 @@ async def run_turn(turn: Turn) -> AsyncGenerator[Happening, None]:
 
 async def _ask_once(turn: Turn) -> AsyncGenerator[Happening, None]:
     """One answer of the model: recorded before its calls are made, or the final one."""
+    turn.asking = True
     response: ModelResponse | None = None
     async with aclosing(_ask(turn)) as events:
         async for event in events:
@@ -152,6 +154,7 @@ async def _ask_once(turn: Turn) -> AsyncGenerator[Happening, None]:
         return
     turn.tool_calls += len(calls)
     await turn.steps.model_done(response, {call.id: effect_of(turn.caller.toolbox, call.name) for call in calls})
+    turn.asking = False
     turn.pace.step_done()
 
 

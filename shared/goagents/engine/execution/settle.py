@@ -157,7 +157,9 @@ async def hand_off(services: Services, paths: Paths, claim: Claim, turn: Turn | 
     """
     changed: dict[str, Any] = {"status": "handed_off", "unfinished": turn.caller.unfinished if turn else []}
     if turn is not None:
-        changed |= {"log": turn.steps.log, "event": turn.steps.cursor}
+        changed["log"] = turn.steps.log
+        if not turn.asking:  # else what the model said so far is void, as it is asked again
+            changed["event"] = turn.steps.cursor
     early = turn.steps.unrecorded() if turn is not None else []
     lease = {"owner": "", "ttl": services.runs.dispatch_grace}
 

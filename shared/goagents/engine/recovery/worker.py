@@ -13,10 +13,11 @@ from goagents.records import Paths
 from .takeover import Poisoned, Takeover
 
 
-async def perform(services: Services, task: Task) -> None:
+async def perform(services: Services, task: Task, *, detached: bool = False) -> None:
     """Do what there is to do, which may be nothing: the store decides, not the task.
 
-    Raises LimitExceeded where no place is free (try again later), StoreError, DispatchFailed.
+    `detached`: no request is open for it. Raises LimitExceeded where no place is free (try again later), StoreError,
+    DispatchFailed.
     """
     paths = Paths(task.tenant)
     if task.kind == "delivery":
@@ -24,6 +25,7 @@ async def perform(services: Services, task: Task) -> None:
         return
     handle = await take_up(services, paths, task.run, token=task.token, seconds=services.runs.worker_timeout, most=True)
     if handle is not None:
+        handle.detached = detached
         await handle.finished()
 
 
