@@ -1,9 +1,11 @@
 """Starts functions-framework from a process that has imported everything already: each start is a second cheaper.
 
 It reads orders as JSON lines, `{"arguments", "environment", "log"}`, and answers each with a process id. What it forks
-leads a session and a group of its own, and is nobody's to wait for: it is gone once it is dead.
+leads a session and a group of its own, and is nobody's to wait for: it is gone once it is dead. It dies with the
+zygote, as that ends with the tests, however they end.
 """
 
+import ctypes
 import json
 import os
 import signal
@@ -24,6 +26,7 @@ import goagents.tools.http  # noqa: F401
 from goagents.app import application
 
 ROOT = Path(__file__).parents[2]
+_SET_PARENT_DEATH_SIGNAL = 1
 
 
 class Zygote:
@@ -75,6 +78,8 @@ def become(order: Mapping[str, Any]) -> None:
     """Turn into functions-framework; never returns."""
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     os.setsid()
+    die_with_parent()
+    os.register_at_fork(after_in_child=die_with_parent)  # gunicorn's worker with its master
     output = os.open(order["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     for descriptor, target in ((os.open(os.devnull, os.O_RDONLY), 0), (output, 1), (output, 2)):
         os.dup2(descriptor, target)
@@ -85,6 +90,11 @@ def become(order: Mapping[str, Any]) -> None:
         functions_framework._cli._cli()
     finally:
         os._exit(1)
+
+
+def die_with_parent() -> None:
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_SET_PARENT_DEATH_SIGNAL, signal.SIGKILL)
 
 
 if __name__ == "__main__":
