@@ -16,6 +16,7 @@ from . import params
 from .body import read_model, read_optional
 from .calls import call_of, session_of
 from .responses import accepted, resource
+from .shutdown import Shutdown
 from .starting import start_run
 from .stream import event_stream
 
@@ -49,6 +50,7 @@ async def get_run(request: Request) -> Response:
 async def get_events(request: Request) -> ASGIApp:
     """All events behind the cursor, then those to come, until the run is over or the request takes too long."""
     services, principal = session_of(request)
+    Shutdown.of_process().interrupt_late(services)  # a run that was left behind goes on here
     run_id, after = params.run_id(request), params.cursor(request)
     watch = await runs.watch(services, principal, run_id)
     call_of(request).run_id = run_id
@@ -58,14 +60,18 @@ async def get_events(request: Request) -> ASGIApp:
 async def cancel(request: Request) -> Response:
     run_id = params.run_id(request)
     asked = await read_optional(request, CancelRequest)
-    run = await controls.cancel(*session_of(request), run_id, asked.reason if asked else None)
+    services, principal = session_of(request)
+    Shutdown.of_process().interrupt_late(services)  # the next run of the session may begin here
+    run = await controls.cancel(services, principal, run_id, asked.reason if asked else None)
     return resource(run) if run.status in TERMINAL else accepted(run)
 
 
 async def approve(request: Request) -> Response:
     run_id = params.run_id(request)
     asked = await read_model(request, ApproveRequest)
-    return accepted(await controls.approve(*session_of(request), run_id, asked.decisions))
+    services, principal = session_of(request)
+    Shutdown.of_process().interrupt_late(services)  # it may go on here
+    return accepted(await controls.approve(services, principal, run_id, asked.decisions))
 
 
 routes = [

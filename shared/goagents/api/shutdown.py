@@ -1,8 +1,8 @@
 """The end of the process, known to what would otherwise go on for ever.
 
 The server that runs us handles the signals, and waits for open requests. We look on: our handler notes the signal and
-calls the one that was there. Runs that would outlast that wait are interrupted in time to be handed on: killed, they
-would wait for their lease to be over.
+calls the one that was there. Runs that would outlast that wait are handed on: after a step if there is time, so that
+nothing is lost, or else in the middle of one. Killed, they would wait for their lease to be over.
 """
 
 import asyncio
@@ -14,9 +14,11 @@ from types import FrameType
 from typing import TYPE_CHECKING, Self
 
 if TYPE_CHECKING:  # what serves `/health` must not load the engine
+    from goagents.engine.execution.handle import RunHandle
     from goagents.engine.services import Services
 
 GRACE = 6.0  # seconds for runs to finish; `goagents run` ends after 8, Cloud Run after 10
+PATIENCE = 0.5  # of them, after which a run is handed on at its next step
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
@@ -30,7 +32,7 @@ class Shutdown:
         self._ending: asyncio.Task[None] | None = None
 
     def interrupt_late(self, services: "Services") -> None:
-        """At the signal, take on no more tasks; `GRACE` seconds later, have the runs in progress handed on.
+        """From the signal on take no more tasks, and within `GRACE` seconds have the runs in progress handed on.
 
         To be called within the loop.
         """
@@ -63,14 +65,22 @@ class Shutdown:
 
     def _end(self, loop: asyncio.AbstractEventLoop, server_ends: Callable[[], object]) -> None:
         """Runs that no request is open for are handed on first: the server would not wait for them."""
-        alone = []
         for services in self._served:
+            services.ending = True
             services.dispatch.stop()
-            alone += [handle.task for handle in services.handles.values() if handle.detached and handle.task]
+        alone = [handle for handle in self._handles() if handle.detached]
+        for handle in alone:
+            handle.stop("hand_off")
+        loop.call_later(PATIENCE * GRACE, self._hand_on)
         loop.call_later(GRACE, self._interrupt)
-        for task in alone:
-            task.cancel()
-        self._ending = loop.create_task(_after(alone, server_ends))
+        self._ending = loop.create_task(_after([handle.task for handle in alone if handle.task], server_ends))
+
+    def _handles(self) -> "list[RunHandle]":
+        return [handle for services in self._served for handle in services.handles.values()]
+
+    def _hand_on(self) -> None:
+        for handle in self._handles():
+            handle.stop("hand_off")
 
     def _interrupt(self) -> None:
         for services in self._served:
@@ -80,5 +90,5 @@ class Shutdown:
 
 async def _after(tasks: list["asyncio.Task[None]"], then: Callable[[], object]) -> None:
     if tasks:
-        await asyncio.wait(tasks, timeout=GRACE)
+        await asyncio.wait(tasks, timeout=GRACE + 1.0)
     then()

@@ -60,6 +60,7 @@ class Services:
     """One per process and configuration. `owner` names this process in leases.
 
     `specs` and `capacity` are caches and hints: what they hold is checked against the store at each admission.
+    `ending`: the process was asked to end, so nobody waits here for what goes on elsewhere.
     """
 
     store: Store
@@ -73,6 +74,7 @@ class Services:
     dispatch: Dispatch
     webhooks: Webhooks
     owner: str = field(default_factory=lambda: new_id("proc"))
+    ending: bool = False
     specs: OrderedDict[str, LoadedCluster] = field(default_factory=OrderedDict)
     capacity: Capacity = field(default_factory=Capacity)
     handles: dict[str, "RunHandle"] = field(default_factory=dict)

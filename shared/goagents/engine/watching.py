@@ -47,8 +47,13 @@ class Watch:
         """The run's execution in this process, if that is where it is."""
         return self.services.handles.get(self.run_id)
 
+    @property
+    def time_is_up(self) -> bool:
+        """Whether the caller had better ask again, elsewhere."""
+        return self.services.ending or self.services.clock.monotonic() >= self.until
+
     async def events(self, after: Cursor = START) -> AsyncGenerator[RunEvent, None]:
-        """Yield the events behind `after` until the last one of the run, or until the caller's time is up.
+        """Yield the events behind `after` until the last one of the run, or until the caller's time is up here.
 
         Raises NotFound where the run is gone, StoreError.
         """
@@ -68,7 +73,7 @@ class Watch:
             if handle is not None or cursor != before:
                 pause = FIRST_POLL
                 continue
-            if self.services.clock.monotonic() >= self.until:
+            if self.time_is_up:
                 return
             last = await self._last(cursor)
             if last is not None:
@@ -103,7 +108,7 @@ class Watch:
             if found.run.status in TERMINAL:
                 return answer_of(found.run)
             mine = self.handle is not None and not self.handle.lost
-            if mine or found.run.status == "waiting" or self.services.clock.monotonic() >= self.until:
+            if mine or found.run.status == "waiting" or self.time_is_up:
                 return run_view(found.run)
             if found.is_stale and found.run.head is not None:
                 await self._go_on()

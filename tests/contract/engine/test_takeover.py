@@ -6,11 +6,11 @@ from typing import TypeVar
 
 import pytest
 from tests.support.engine import ALICE, applied, engine
-from tests.support.runs import at_rest
+from tests.support.runs import Held, at_rest
 
 from goagents.engine import runs
 from goagents.engine.watching import Watch
-from goagents.resources import ChatRequest
+from goagents.resources import ChatRequest, Run
 from goagents.spec.config import Config
 from goagents.store.base import Store
 from goagents.testing.dispatch import RecordingDispatch
@@ -59,3 +59,26 @@ async def test_a_follower_that_leaves_while_it_takes_a_run_up_leaves_it_running(
     assert (await asyncio.wait_for(watch.result(), 10)).message.text == "hello"
     assert (await runs.get_run(services, ALICE, watch.run_id)).attempt == 1
     await at_rest(services, "talk")
+
+
+async def test_nobody_waits_in_a_process_that_ends_for_what_goes_on_elsewhere(store: Store):
+    held = Held()
+    config = Config.model_validate({"runs": {"dispatch_grace": "100ms"}})
+    first, second = engine(store, held), engine(store, config=config, dispatch=RecordingDispatch())
+    await applied(first)
+    request = ChatRequest(message="hi", session_id="talk")
+    running = await runs.start(first, ALICE, "support.helper", request, kind="chat")
+    left = await runs.start(second, ALICE, "support.helper", ChatRequest(message="hi"), kind="background")
+    following = await runs.watch(second, ALICE, running.run_id)
+    listening, waiting = asyncio.create_task(listen(following)), asyncio.create_task(following.answer())
+    await asyncio.sleep(0.2)
+    assert not listening.done()
+    assert not waiting.done()
+    second.ending = True
+    await asyncio.wait_for(listening, 10)
+    answer = await asyncio.wait_for(waiting, 10)
+    assert isinstance(answer, Run)
+    assert answer.status == "running"
+    assert (await asyncio.wait_for(left.answer(), 10)).status == "queued"  # nor is it begun here
+    held.release.set()
+    assert (await running.result()).message.text == "done"

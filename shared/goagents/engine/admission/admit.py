@@ -79,7 +79,7 @@ class Admission:
                 if not self._wide:
                     self._wide = True  # a first look probes few; the second one, at once, probes many
                     continue
-                if services.clock.monotonic() >= give_up:
+                if services.ending or services.clock.monotonic() >= give_up:
                     raise
                 await self._wait(cluster)
                 continue
