@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from goagents.dispatch.base import Task
 from goagents.engine.admission.places import free_places
-from goagents.engine.failures import as_run_error, traceback_of
+from goagents.engine.failures import as_run_error, cancelled, traceback_of
 from goagents.engine.names import AgentId
 from goagents.engine.recovery.pointers import enqueue
 from goagents.engine.services import Services
@@ -34,7 +34,6 @@ from goagents.spec.cluster import AgentSpec, Fallback
 from goagents.spec.models import resolve_model
 from goagents.telemetry.base import RunFinished, RunLeft, RunStarted, Unexpected
 
-from .approval import Doubts
 from .claim import Claim
 from .handle import RunHandle
 from .loop import Candidate, HandOffDue, Parked, Turn, run_turn
@@ -51,10 +50,7 @@ def launch(services: Services, paths: Paths, claim: Claim, *, seconds: float, mo
     handle, run = _handle(paths, claim), claim.run
     services.handles[run.id] = handle
     claim.cluster.instances = None
-    execution = Execution(services, paths, claim, handle, seconds, most)
-    handle.task = asyncio.create_task(execution.run(), name=run.id)
-    services.tasks.add(handle.task)
-    handle.task.add_done_callback(services.tasks.discard)
+    Execution(services, paths, claim, handle, seconds, most).begin()
     return handle
 
 
@@ -62,9 +58,12 @@ async def end(services: Services, paths: Paths, claim: Claim, error: GoAgentsErr
     """Settle a claimed run without going on with it. Raises LeaseLost, StoreError."""
     handle = _handle(paths, claim)
     handle.seal(*_last(claim, error))
-    settlement = Settlement(services, paths, claim, None, error)
-    await settlement.commit()
-    free_places(services, paths, claim.run)
+    settlement, settled = Settlement(services, paths, claim, None, error), False
+    try:
+        await settlement.commit()
+        settled = True
+    finally:
+        free_places(services, paths, claim.run, idle=settled)
     for task in settlement.tasks:
         await enqueue(services, task)
 
@@ -107,6 +106,22 @@ class Execution:
         since = services.clock.now() - (run.started_at or services.clock.now())
         limit = self._claim.agent.timeout or services.runs.timeout
         return limit - since.total_seconds() + run.waited
+
+    def begin(self) -> None:
+        """Run as a task of its own."""
+        self._spawn(self.run()).add_done_callback(self._if_unbegun)
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
+        tasks, task = self._services.tasks, asyncio.create_task(work, name=self._claim.run.id)
+        tasks.add(task)
+        task.add_done_callback(tasks.discard)
+        self._handle.task = task
+        return task
+
+    def _if_unbegun(self, task: "asyncio.Task[None]") -> None:
+        """A task that is cancelled before its first step takes none: the run is stopped as one that is under way."""
+        if task.cancelled():
+            self._spawn(_whole(asyncio.create_task(self._stopped())))
 
     async def run(self) -> None:
         """Run to an end. Never raises."""
@@ -164,7 +179,7 @@ class Execution:
         """Somebody cancelled the run; or it was taken over; or the process is asked to stop, and others go on."""
         wish, reason = self._handle.wish, self._handle.reason
         if wish == "cancel":
-            return self._settle(RunCancelled(f"The run was cancelled: {reason}" if reason else None))
+            return self._settle(cancelled(reason))
         return self._lose() if wish == "lost" else self._hand_on()
 
     async def _prepare(self) -> Turn:
@@ -208,7 +223,7 @@ class Execution:
             max_turns=agent.max_turns,
             pace=pace,
             recorded=recorded(claim.steps),
-            doubts=Doubts(None if claim.crashed else frozenset(run.unfinished)),
+            doubts=set(claim.in_doubt),
             decisions=run.decisions or {},
         )
 
