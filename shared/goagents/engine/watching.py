@@ -79,6 +79,8 @@ class Watch:
             if last is not None:
                 yield last
                 return
+            if (here := self.here) is not None and here.attempt > cursor.attempt:
+                continue  # it has just been taken up
             await self.services.clock.sleep(pause)
             pause = min(SLOWEST_POLL, pause * 1.5)
 
@@ -112,6 +114,8 @@ class Watch:
                 return run_view(found.run)
             if found.is_stale and found.run.head is not None:
                 await self._go_on()
+                if self.here is not None:
+                    continue
             await self.services.clock.sleep(pause)
             pause = min(SLOWEST_POLL, pause * 1.5)
 
