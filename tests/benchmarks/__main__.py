@@ -1,6 +1,6 @@
 """All benchmarks, one after another: `make bench`."""
 
-from tests.benchmarks import cold_start, local_operations, resting_memory, streams
+from tests.benchmarks import cold_start, local_operations, recovery, resting_memory, streams
 from tests.benchmarks.report import main
 
 main(
@@ -9,5 +9,6 @@ main(
         "Memory at rest (serving process)": resting_memory.measure,
         "Local operations": local_operations.measure,
         "Streams and chat turns": streams.measure,
+        "Recovery from a killed process": recovery.measure,
     }
 )
