@@ -167,9 +167,12 @@ class Steps:
         )
         return Put(self._paths.result(self._run.id, self.number + 1, index), step.data(), ABSENT)
 
-    def _run_write(self) -> Write:
+    def _run_write(self, kind: str = "result") -> Write:
+        changed: dict[str, Any] = {"log": self.log, "event": self.cursor}
+        if kind == "tools" and self._run.decisions:
+            changed["decisions"] = None  # they were about this step's calls: a later one may have the same id
         path = self._paths.run(self._run.id)
-        return Merge(path, {"log": self.log, "event": self.cursor}, self._journal.known(path))
+        return Merge(path, changed, self._journal.known(path))
 
     async def _record(self, kind: Literal["model", "tools", "summary"], message: Message | None, **more: Any) -> None:
         number = self.number + 1
@@ -182,6 +185,6 @@ class Steps:
             **more,
         )
         await self._journal.commit(
-            [Put(self._paths.step(self._run.id, number), step.data(), ABSENT), self._run_write()]
+            [Put(self._paths.step(self._run.id, number), step.data(), ABSENT), self._run_write(kind)]
         )
         self.number = number
