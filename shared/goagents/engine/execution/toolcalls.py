@@ -112,10 +112,21 @@ class Caller:
 def sound(message: Message) -> Message:
     """Return `message` with those tool calls marked as malformed whose arguments are no JSON that others read.
 
-    The providers' parsers take what nobody else does: thousands of levels, half a surrogate pair, NaN.
+    The providers' parsers take what nobody else does: thousands of levels, half a surrogate pair, NaN. And some servers
+    give several calls the same id, by which results, decisions and keys could not tell them apart: they get their own.
     """
-    parts = tuple(_sound(part) if isinstance(part, ToolCallPart) else part for part in message.parts)
+    seen: set[str] = set()
+    parts = tuple(_sound(_named(part, seen)) if isinstance(part, ToolCallPart) else part for part in message.parts)
     return message if parts == message.parts else replace(message, parts=parts)
+
+
+def _named(call: ToolCallPart, seen: set[str]) -> ToolCallPart:
+    call_id, number = call.id, 1
+    while call_id in seen:
+        number += 1
+        call_id = f"{call.id}_{number}"
+    seen.add(call_id)
+    return call if call_id == call.id else replace(call, id=call_id)
 
 
 def _sound(call: ToolCallPart) -> ToolCallPart:
