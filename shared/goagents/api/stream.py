@@ -15,6 +15,7 @@ from .calls import call_of
 from .sse import EventStream, encode
 from .starting import start_run
 
+MAY_REST = frozenset({"run.handed_off", "run.waiting"})
 FAILED = frozenset({"run.failed", "run.cancelled"})
 
 
@@ -42,7 +43,7 @@ async def _as_it_happens(watch: Watch) -> AsyncGenerator[RunEvent, None]:
     async with aclosing(watch.events()) as events:
         async for event in events:
             yield event
-            if await watch.rests(event):
+            if event.type in MAY_REST and await watch.rests(event):
                 return
 
 

@@ -21,6 +21,8 @@ _INT64 = 1 << 63
 # Nearly every path is of this form: one match says so, where a look at each segment takes ten times as long.
 _PLAIN = re.compile(r"[A-Za-z0-9~-][A-Za-z0-9_.~-]*(?:/[A-Za-z0-9~-][A-Za-z0-9_.~-]*)*")
 
+_to_json = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode  # made once
+
 Scalar = None | bool | int | float | str | datetime
 
 
@@ -176,7 +178,7 @@ def _add_payload(fields: Fields, path: str, name: str, value: Any) -> None:
 
 def json_text(value: Any) -> tuple[str, int]:
     """Return a value as compact JSON and its size in bytes."""
-    text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    text = _to_json(value)
     if text.isascii():
         return text, len(text)
     try:

@@ -13,7 +13,6 @@ from typing import Any, Protocol
 
 from goagents.clock import Clock
 from goagents.errors import LeaseLost, OutcomeUnknown, StoreConflict, StoreUnavailable
-from goagents.ids import new_id
 from goagents.records import LeaseRecord
 from goagents.store.base import AtVersion, Precondition, Put, Store, Write
 
@@ -41,6 +40,7 @@ class Journal:
         self._version = ""
         self._chain = asyncio.Lock()
         self._renewed = clock.monotonic()
+        self._count = 0
         self._marks: dict[str, int] = {}  # of commits whose answer did not come
         self._versions: dict[str, str] = {}
         self.outbox: Outbox | None = None
@@ -94,7 +94,7 @@ class Journal:
         tried: set[str] = set()
         conflicted = False
         for attempt in range(ATTEMPTS):
-            lease = self._lease.model_copy(update={**changes, "commit_id": new_id("commit")})
+            lease = self._lease.model_copy(update={**changes, "commit_id": self._next_id()})
             decided = await build(conflicted)
             batch, mark = self.outbox.batch() if self.outbox else ([], 0)
             writes = [*decided, *batch]
@@ -121,6 +121,11 @@ class Journal:
                 )
                 return
             await self._clock.sleep(random.uniform(0.5, 1.0) * 0.05 * 2**attempt)  # noqa: S311 - jitter, no secret
+
+    def _next_id(self) -> str:
+        """Return an id that no other commit under this lease has: the token tells leases apart."""
+        self._count += 1
+        return f"commit_{self._count}"
 
     def _kept(self, commit_id: str) -> None:
         mark = self._marks.get(commit_id)
