@@ -22,10 +22,12 @@ from goagents.resources import Decision, Run, Waiting
 from goagents.store.base import AtVersion, Merge, Put
 
 from .execution.execute import end
+from .execution.toolbox import open_toolbox
 from .optimistic import until_applied
 from .recovery.pointers import enqueue, unowned
 from .recovery.takeover import Found, Takeover, find_run
 from .services import Services
+from .specs import load_pinned
 from .views import run_view
 
 ATTEMPTS = 8
@@ -109,7 +111,9 @@ async def approve(services: Services, principal: Principal, run_id: str, decisio
             return found.run  # the answer was lost
         if found.run.status != "waiting" or found.run.waiting is None:
             raise Conflict(f"The run {run_id} waits for nobody: it is {found.run.status}.")
-        decided = _decided(Waiting.model_validate(found.run.waiting), decisions, principal)
+        waiting = Waiting.model_validate(found.run.waiting)
+        decided = _decided(waiting, decisions, principal)
+        await _check_arguments(services, paths, found.run, waiting, decisions)
         return await _resume(services, found, decided, token)
 
     run = await until_applied(services.clock, attempt)
@@ -159,3 +163,27 @@ def _decided(waiting: Waiting, decisions: Sequence[Decision], principal: Princip
     if errors:
         raise Invalid("The decisions do not fit what waits.", errors=errors)
     return found
+
+
+async def _check_arguments(
+    services: Services, paths: Paths, run: RunRecord, waiting: Waiting, decisions: Sequence[Decision]
+) -> None:
+    """Raise Invalid where arguments that a person changed do not fit their tool.
+
+    A tool that this process cannot open is not asked: the call itself finds out then, and tells the model.
+    """
+    if all(decision.arguments is None for decision in decisions):
+        return
+    names = {call.call_id: call.name for call in waiting.calls}
+    cluster = await load_pinned(services, paths, run)
+    errors: list[FieldError] = []
+    with cluster.in_use():
+        toolbox = await open_toolbox(services, paths, cluster, cluster.agent(run.agent))
+        for i, decision in enumerate(decisions):
+            name = names[decision.call_id or next(iter(names))]
+            tool = toolbox.tools.get(name)
+            problem = tool.problem(decision.arguments) if tool and decision.arguments is not None else None
+            if problem is not None:
+                errors.append(FieldError(f"decisions.{i}.arguments", f"do not fit the tool {name!r}: {problem}"))
+    if errors:
+        raise Invalid("The arguments do not fit.", errors=errors)
