@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from goagents.clock import SystemClock
 from goagents.dispatch.base import Dispatch, Task
 from goagents.engine.services import Services
-from goagents.errors import ConfigurationError, DispatchFailed, Invalid, ToolUnavailable
+from goagents.errors import ConfigurationError, DispatchFailed, Invalid
 from goagents.identity.base import TokenVerifier
 from goagents.providers.base import Provider
 from goagents.secrets.environment import EnvironmentSecrets
@@ -27,10 +27,9 @@ from goagents.spec.check import KEY_VARIABLES
 from goagents.spec.config import Config, ProviderConfig
 from goagents.spec.interpolation import Resolver
 from goagents.spec.load import load_files
-from goagents.spec.tools import ToolSpec
 from goagents.store.base import Store
 from goagents.telemetry.base import Hook, Telemetry
-from goagents.tools.base import ToolEnvironment, Toolset
+from goagents.tools.registry import ToolsetRegistry
 from goagents.webhooks.base import Delivery, Receipt, Webhooks
 
 if TYPE_CHECKING:
@@ -54,7 +53,10 @@ PROVIDERS: Mapping[str, str] = {
     "gemini": "goagents.providers.gemini:GeminiProvider",
     "scripted": "goagents.providers.scripted:ScriptedProvider",
 }
-TOOLSETS: Mapping[str, str] = {"http": "goagents.tools.http:build"}
+TOOLSETS: Mapping[str, str] = {
+    "http": "goagents.tools.http:build",
+    "mcp": "goagents.tools.mcp:build",
+}
 _log = logging.getLogger("goagents.app")
 DISPATCH_SLACK = 15.0  # seconds the queue waits longer than the worker takes
 RELOAD_INTERVAL = 1.0  # seconds between looks at the configuration's files
@@ -109,26 +111,6 @@ class ProviderRegistry:
         if name == "scripted":
             return {"models": given.get("models", {})}
         return {**given, "api_key": self._key(name), "ca_bundle": self._config.ca_bundle}
-
-
-class ToolsetRegistry:
-    def __init__(self, config: Config, resolvers: "ResolverFactory") -> None:
-        self._config = config
-        self._resolvers = resolvers
-
-    def check(self, spec: ToolSpec) -> None:
-        if spec.type not in TOOLSETS:
-            raise ToolUnavailable(f"Tools of the type {spec.type!r} are not in this version of GoAgents.")
-
-    def build(self, spec: ToolSpec, *, trusted: bool) -> Toolset:
-        self.check(spec)
-        environment = ToolEnvironment(
-            resolve=self._resolvers(trusted=trusted).resolve,
-            allowed_addresses=self._config.allow.addresses,
-            ca_bundle=self._config.ca_bundle,
-        )
-        toolset: Toolset = load_by_name(TOOLSETS[spec.type])(spec, environment)
-        return toolset
 
 
 class ResolverFactory:
@@ -262,7 +244,7 @@ def open_services(
         settings=settings,
         telemetry=Telemetry(_hooks(config, settings)),
         providers=ProviderRegistry(config, os.environ),
-        toolsets=ToolsetRegistry(config, resolvers),
+        toolsets=ToolsetRegistry(config, resolvers, TOOLSETS, load_by_name),
         resolvers=resolvers,
         dispatch=LazyDispatch(lambda: open_dispatch(config, settings, current or (lambda: made))),
         webhooks=LazyWebhooks(config),
@@ -372,7 +354,7 @@ class ServicesSource:
             config=config,
             telemetry=Telemetry(_hooks(config, self._settings)),
             providers=ProviderRegistry(config, os.environ),
-            toolsets=ToolsetRegistry(config, resolvers),
+            toolsets=ToolsetRegistry(config, resolvers, TOOLSETS, load_by_name),
             resolvers=resolvers,
             webhooks=LazyWebhooks(config),
         )

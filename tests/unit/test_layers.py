@@ -30,6 +30,8 @@ FAMILY = {
     "goagents.providers.faults",
     "goagents.providers.sse",
     "goagents.tools.naming",
+    "goagents.tools.redaction",
+    "goagents.tools.registry",
 }
 # What the adapters of all ports share: where outbound connections may go.
 COMMON = {"net"}
@@ -70,6 +72,8 @@ VENDORS: dict[str, tuple[str, ...]] = {
     "google.auth": (_FIRESTORE, _CLOUD_TASKS, _GOOGLE_TOKENS),
     "google.oauth2": (_GOOGLE_TOKENS,),
     "grpc": (_FIRESTORE, _CLOUD_TASKS),
+    "mcp": ("goagents.tools.mcp",),
+    "mcp_types": ("goagents.tools.mcp",),
     "sqlite3": ("goagents.store.sqlite",),
 }
 # The places that import on use, each with its reason.

@@ -17,6 +17,7 @@ from pydantic_core import PydanticCustomError
 
 from .cluster import PROVIDERS, unique_names
 from .models import alias_cycle
+from .tools import HeaderName, HeaderValue
 from .types import Address, DnsLabel, Duration, HttpUrl, Integer, Model, ShortText, Size, no_boolean
 
 Port = Annotated[int, Field(ge=1, le=65_535), BeforeValidator(no_boolean)]
@@ -284,16 +285,27 @@ class WebhooksConfig(Model):
 class McpServerConfig(Model):
     command: Path | None = Field(None, description="Program to start; it speaks over standard input and output.")
     args: tuple[str, ...] = Field((), max_length=256, description="Arguments of the program.")
-    env: dict[VariableName, str] = Field(default_factory=dict, max_length=256, description="Variables of the program.")
-    url: HttpUrl | None = Field(None, description="Address of a server that speaks streamable HTTP.")
-    headers: dict[ShortText, str] = Field(
-        default_factory=dict, max_length=64, description="Headers of every request to `url`."
+    env: dict[VariableName, str] = Field(
+        default_factory=dict,
+        max_length=256,
+        repr=False,
+        description="Variables of the program, besides HOME, LOGNAME, PATH, SHELL, TERM and USER of the server.",
+    )
+    url: HttpUrl | None = Field(
+        None, description="Address of a server that speaks streamable HTTP (or SSE, as older ones do)."
+    )
+    headers: dict[HeaderName, HeaderValue] = Field(
+        default_factory=dict, max_length=64, repr=False, description="Headers of every request to `url`."
     )
 
     @model_validator(mode="after")
     def _one_transport(self) -> Self:
         if (self.command is None) == (self.url is None):
             raise PydanticCustomError("mcp_server", "needs either `command` or `url`")
+        if self.command is None and (self.args or self.env):
+            raise PydanticCustomError("mcp_server", "`args` and `env` go with `command`")
+        if self.url is None and self.headers:
+            raise PydanticCustomError("mcp_server", "`headers` go with `url`")
         return self
 
 
@@ -363,6 +375,10 @@ class Config(Model):
         """Return this configuration, knowing which fields are absent because of which reference."""
         self._unset.update(unset)
         return self
+
+    def unset_below(self, path: str) -> dict[str, str]:
+        """Return the fields below `path` that are absent for want of a reference, and that reference."""
+        return {name: key for name, key in self._unset.items() if name.startswith(f"{path}.")}
 
     def provider(self, name: str) -> ProviderConfig | ScriptedConfig | None:
         """Return the section of the provider `name`, if there is one."""

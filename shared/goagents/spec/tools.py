@@ -68,7 +68,8 @@ class BaseToolSpec(Model):
     effect: Effect | None = Field(
         None,
         description="What repeating a call does: nothing (`read`), nothing more (`idempotent`), or harm (`unsafe`). "
-        "By default GET and HEAD are `read`, everything else is `unsafe`.",
+        "By default GET and HEAD, and what an MCP server says only reads, are `read`; what it says is idempotent is "
+        "`idempotent`; everything else is `unsafe`.",
     )
     cache_ttl: Duration | None = Field(None, description="Time an answer is kept for reuse. Not in this version.")
     approval: Approval = Field(
@@ -161,16 +162,24 @@ class HttpToolSpec(BaseToolSpec):
 
 
 class McpToolSpec(BaseToolSpec):
-    """A server of the Model Context Protocol. It loads; this version reports its tools as unavailable."""
+    """A server of the Model Context Protocol: its tools, and its resources by one tool more."""
 
-    type: Literal["mcp"] = Field(
-        description="A server of the Model Context Protocol. In this version its tools are reported as unavailable."
-    )
+    type: Literal["mcp"] = Field(description="A server of the Model Context Protocol.")
     server: str = Field(
         min_length=1,
         max_length=4096,
         description="A name in `mcp_servers`, an `http(s)://` URL (streamable HTTP), or a command line (stdio).",
     )
+    prefix: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{0,48}$")] | None = Field(
+        None, description="What the tools' names begin with: by default the entry's name and `_`. `\"\"` for nothing."
+    )
+    include: tuple[ShortText, ...] | None = Field(
+        None,
+        min_length=1,
+        max_length=256,
+        description="Only these tools, by the server's own names; `read_resource` stands for reading its resources.",
+    )
+    exclude: tuple[ShortText, ...] = Field((), max_length=256, description="Not these tools.")
 
 
 class LaterToolSpec(BaseToolSpec):

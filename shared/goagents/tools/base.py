@@ -1,10 +1,11 @@
 """The tool port: a named action with a JSON Schema. One entry of the YAML is a toolset that offers one tool or many."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from goagents.messages import Content, TextPart
+from goagents.spec.config import McpServerConfig
 
 Effect = Literal["read", "idempotent", "unsafe"]
 
@@ -66,14 +67,27 @@ class Toolset(Protocol):
     async def aclose(self) -> None: ...
 
 
+@runtime_checkable
+class ChangingToolset(Toolset, Protocol):
+    """A toolset whose tools may change while it is open."""
+
+    @property
+    def stale(self) -> bool:
+        """Whether `open`, called again, would return other tools. Those it returned before can still be called."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class ToolEnvironment:
     """What the server lends to toolsets: how to resolve `${…}`, which private networks are allowed, which CA to trust.
 
     `resolve` raises ConfigurationError for an unset or forbidden variable. `allowed_addresses` holds CIDR blocks and
-    host names that the address guard lets pass.
+    host names that the address guard lets pass. `trusted` is whether the cluster comes from a file of the server's
+    operator: only then may an entry name a program to start. `mcp_servers` are those of the configuration.
     """
 
     resolve: Callable[[str], str]
     allowed_addresses: tuple[str, ...] = ()
     ca_bundle: str | None = None
+    trusted: bool = False
+    mcp_servers: Mapping[str, McpServerConfig] = field(default_factory=dict)

@@ -14,8 +14,9 @@ from goagents.tools.base import Tool, ToolContext, ToolDefinition, ToolEnvironme
 from goagents.tools.http_calls import Call, default_effect, typed_call, url_call
 from goagents.tools.http_client import HttpClient, HttpRequest
 from goagents.tools.http_openapi import OpenApiSource, operation_calls
-from goagents.tools.http_result import MAX_IMAGE, Redactor, read_limit, render
+from goagents.tools.http_result import MAX_IMAGE, read_limit, render
 from goagents.tools.naming import safe_name
+from goagents.tools.redaction import Redactor
 
 
 def build(spec: HttpToolSpec, environment: ToolEnvironment) -> Toolset:

@@ -1,0 +1,161 @@
+"""What `server:` of an `mcp` entry means: a program to start, or a URL to call. Nothing is started or called here."""
+
+import shlex
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from yarl import URL
+
+from goagents.errors import GoAgentsError, ToolUnavailable
+from goagents.spec.config import McpServerConfig
+from goagents.spec.references import Reference, parse, references
+from goagents.spec.tools import McpToolSpec
+from goagents.tools.base import ToolEnvironment
+from goagents.tools.redaction import Redactor
+
+# What the protocol itself says in each request: an entry of the YAML has no say in it.
+_PROTOCOL_HEADERS = frozenset({"host", "content-length", "content-type", "transfer-encoding", "connection", "accept"})
+_PROTOCOL_PREFIX = "mcp-"
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """A server over standard input and output. `env` may hold secrets."""
+
+    command: str
+    args: tuple[str, ...] = field(default=(), repr=False)
+    env: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+    @property
+    def place(self) -> str:
+        return self.command
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """A server over HTTP. `allowed` are the addresses that the guard lets pass for it; `headers` resolves the headers
+    for one request, and raises ConfigurationError."""
+
+    url: URL = field(repr=False)
+    allowed: tuple[str, ...]
+    headers: Callable[[], dict[str, str]] = field(repr=False)
+
+    @property
+    def place(self) -> str:
+        return self.url.raw_host or ""
+
+
+Target = Program | Site
+
+
+def find_target(spec: McpToolSpec, environment: ToolEnvironment) -> Target:
+    """Return what `server` leads to. Raises ToolUnavailable, and ConfigurationError for an unset variable.
+
+    What the configuration defines by name may be a program or on a private network; what an entry itself says may be
+    a program only in a trusted cluster, and passes the address guard as it is.
+    """
+    configured = environment.mcp_servers.get(spec.server)
+    if configured is not None:
+        return _configured(spec, configured, environment)
+    text = environment.resolve(spec.server) if "${" in spec.server else spec.server
+    if text.startswith(("http://", "https://")):
+        headers = _checked(spec, spec.headers)
+        return Site(_url(spec, text), environment.allowed_addresses, lambda: _resolved(headers, environment))
+    if not environment.trusted:
+        raise ToolUnavailable(
+            f"{spec.name}: {spec.server!r} is no entry of the server's `mcp_servers:`, and a cluster received over "
+            "HTTP starts no command"
+        )
+    return _command_line(spec, environment)
+
+
+def _configured(spec: McpToolSpec, server: McpServerConfig, environment: ToolEnvironment) -> Target:
+    if server.command is not None:
+        _no_headers(spec)
+        return Program(server.command, server.args, server.env)
+    own, given = _checked(spec, server.headers), _checked(spec, spec.headers)
+    taken = {name.lower() for name in given}
+    kept = {name: value for name, value in own.items() if name.lower() not in taken}  # resolved with the configuration
+    url = _url(spec, server.url or "")
+    host = f"[{url.host}]" if ":" in (url.host or "") else url.host
+    # Whoever wrote the URL into the server's configuration meant this very host, be it a private one.
+    return Site(
+        url,
+        (*environment.allowed_addresses, f"{host}:{url.port}"),
+        lambda: {**kept, **_resolved(given, environment)},
+    )
+
+
+def _command_line(spec: McpToolSpec, environment: ToolEnvironment) -> Program:
+    _no_headers(spec)
+    try:
+        words = shlex.split(spec.server)
+    except ValueError as error:
+        raise ToolUnavailable(f"{spec.name}: server: the command line cannot be read: {error}") from error
+    resolved = [environment.resolve(word) for word in words]  # after splitting: a value stays one argument
+    if not resolved or not resolved[0]:
+        raise ToolUnavailable(f"{spec.name}: server: names no program")
+    return Program(resolved[0], tuple(resolved[1:]))
+
+
+def _url(spec: McpToolSpec, text: str) -> URL:
+    try:
+        url = URL(text).with_fragment(None)
+    except ValueError as error:
+        raise ToolUnavailable(f"{spec.name}: server: is no URL") from error
+    if not url.raw_host:
+        raise ToolUnavailable(f"{spec.name}: server: the URL names no host")
+    if url.raw_user is not None or url.raw_password is not None:
+        raise ToolUnavailable(f"{spec.name}: credentials belong into `headers`, not into the URL")
+    return url
+
+
+def _no_headers(spec: McpToolSpec) -> None:
+    if spec.headers:
+        raise ToolUnavailable(f"{spec.name}: `headers` go with a URL; a program gets `env` in `mcp_servers:`")
+
+
+def _checked(spec: McpToolSpec, headers: Mapping[str, str]) -> Mapping[str, str]:
+    for name in headers:
+        if name.lower() in _PROTOCOL_HEADERS or name.lower().startswith(_PROTOCOL_PREFIX):
+            raise ToolUnavailable(f"{spec.name}: headers: {name} is the protocol's own and cannot be set")
+    return headers
+
+
+def _resolved(headers: Mapping[str, str], environment: ToolEnvironment) -> dict[str, str]:
+    return {name: environment.resolve(value) for name, value in headers.items()}
+
+
+class Secrets:
+    """The values that must not be seen: of headers, of references in `server`, of a program's variables."""
+
+    def __init__(self, spec: McpToolSpec, environment: ToolEnvironment) -> None:
+        server = environment.mcp_servers.get(spec.server)
+        self._resolve = environment.resolve
+        self._fixed = frozenset(server.headers.values() if server is not None else ())
+        self._variables = frozenset(server.env.values() if server is not None else ())
+        referring = [text for text in spec.headers.values() if references(text)]
+        found: list[Reference] = [key for text in referring for key in references(text)]
+        if server is None:
+            found += [part for part in parse(spec.server) if not isinstance(part, str)]
+        self._texts = (*referring, *dict.fromkeys(f"${{{reference.key}}}" for reference in found))
+        self._cached: dict[bool, tuple[frozenset[str], Redactor]] = {}
+
+    def redactor(self, *, log: bool = False) -> Redactor:
+        """Return the redactor for the values of this moment. `log`: of a program's variables, too.
+
+        A variable may be as plain as a folder's name: results keep those, the log does not need them.
+        """
+        values = self._fixed | frozenset(map(self._resolved, self._texts)) | (self._variables if log else frozenset())
+        known, redactor = self._cached.get(log, (None, Redactor()))
+        if values != known:
+            # A bearer token repeated without its scheme is as secret as with it.
+            redactor = Redactor({*values, *(part for value in values for part in value.split(" ")[1:])})
+            self._cached[log] = (values, redactor)
+        return redactor
+
+    def _resolved(self, text: str) -> str:
+        try:
+            return self._resolve(text)
+        except GoAgentsError:
+            return ""  # unset: the reference's default stands in for it, and what the file says is no secret

@@ -1,0 +1,92 @@
+"""Makes the toolset of an entry under `tools:`: which adapter it is, and what the server lends it.
+
+Adapters are loaded by name, which is `app`'s to do: `load` is given.
+"""
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
+
+from goagents.errors import ToolUnavailable
+from goagents.spec.config import Config
+from goagents.spec.interpolation import Resolver
+from goagents.spec.tools import McpToolSpec, ToolSpec
+from goagents.tools.base import ChangingToolset, Tool, ToolEnvironment, Toolset
+
+Load = Callable[[str], Any]
+SLOW = {"mcp": "mcp"}  # types whose SDK takes up to a second to import, and the extra that installs it
+
+
+class Resolvers(Protocol):
+    def __call__(self, *, trusted: bool) -> Resolver: ...
+
+
+class ToolsetRegistry:
+    """`toolsets` are the builders by type, as `module:attribute`; `load` returns what is there."""
+
+    def __init__(self, config: Config, resolvers: Resolvers, toolsets: Mapping[str, str], load: Load) -> None:
+        self._config = config
+        self._resolvers = resolvers
+        self._toolsets = toolsets
+        self._load = load
+
+    def check(self, spec: ToolSpec) -> None:
+        if spec.type not in self._toolsets:
+            raise ToolUnavailable(f"Tools of the type {spec.type!r} are not in this version of GoAgents.")
+
+    def build(self, spec: ToolSpec, *, trusted: bool) -> Toolset:
+        self.check(spec)
+        if isinstance(spec, McpToolSpec):
+            self._refuse_unset(spec)
+        environment = ToolEnvironment(
+            resolve=self._resolvers(trusted=trusted).resolve,
+            allowed_addresses=self._config.allow.addresses,
+            ca_bundle=self._config.ca_bundle,
+            trusted=trusted,
+            mcp_servers=self._config.mcp_servers,
+        )
+        name = self._toolsets[spec.type]
+        if spec.type in SLOW:
+            return LazyToolset(spec, environment, lambda: self._load(name))
+        toolset: Toolset = self._load(name)(spec, environment)
+        return toolset
+
+    def _refuse_unset(self, spec: McpToolSpec) -> None:
+        """Without a header or variable that its configuration names, a server would be called as somebody else."""
+        unset = self._config.unset_below(f"mcp_servers.{spec.server}")
+        if unset:
+            named = ", ".join(f"{place} needs {variable}" for place, variable in unset.items())
+            raise ToolUnavailable(f"{spec.name}: not set in the server's environment: {named}")
+
+
+class LazyToolset:
+    """A toolset whose adapter is loaded when it is opened, off the event loop: other requests go on meanwhile."""
+
+    def __init__(self, spec: ToolSpec, environment: ToolEnvironment, load: Callable[[], Any]) -> None:
+        self._spec = spec
+        self._environment = environment
+        self._load = load
+        self._made: Toolset | None = None
+
+    async def open(self) -> Sequence[Tool]:
+        """Raises ToolUnavailable, also where the SDK is not installed."""
+        if self._made is None:
+            try:
+                build = await asyncio.to_thread(self._load)
+            except ModuleNotFoundError as error:
+                if error.name is None or error.name.startswith("goagents"):
+                    raise
+                extra = SLOW[self._spec.type]
+                raise ToolUnavailable(
+                    f"{self._spec.name}: {error.name} is not installed: pip install 'goagents[{extra}]'"
+                ) from error
+            self._made = self._made or build(self._spec, self._environment)
+        return await self._made.open()
+
+    @property
+    def stale(self) -> bool:
+        return isinstance(self._made, ChangingToolset) and self._made.stale
+
+    async def aclose(self) -> None:
+        if self._made is not None:
+            await self._made.aclose()
