@@ -55,11 +55,13 @@ LAYERS = {
     "cli": 5,
     "client": 5,
     "testing": 5,
+    "toolkit": 5,
 }
 # A vendor's SDK lives in its adapter and nowhere else; what several SDKs of one vendor share, in theirs.
 _CLOUD_TASKS = "goagents.dispatch.cloud"  # what `adapter` calls dispatch/cloud_tasks.py
 _FIRESTORE = "goagents.store.firestore"
 _GOOGLE_TOKENS = "goagents.identity.google"
+_TOOLKIT = "goagents.toolkit"  # no adapter: the one place with synchronous user code
 VENDORS: dict[str, tuple[str, ...]] = {
     "anthropic": ("goagents.providers.anthropic",),
     "openai": ("goagents.providers.openai",),
@@ -74,7 +76,9 @@ VENDORS: dict[str, tuple[str, ...]] = {
     "grpc": (_FIRESTORE, _CLOUD_TASKS),
     "mcp": ("goagents.tools.mcp",),
     "mcp_types": ("goagents.tools.mcp",),
-    "sqlite3": ("goagents.store.sqlite",),
+    "sqlite3": ("goagents.store.sqlite", _TOOLKIT),
+    "flask": (_TOOLKIT,),
+    "werkzeug": (_TOOLKIT,),
 }
 # The places that import on use, each with its reason.
 LAZY = {
@@ -165,6 +169,9 @@ def forbidden(found: Import) -> str | None:
     rules = {
         "imports point downward only": below > above,
         "the client knows L0 and L1 only": area == ["client"] and target != ["client"] and below > 1,
+        "the toolkit knows L0, L1 and access only": (
+            area == ["toolkit"] and target not in (["toolkit"], ["access"]) and below > 1
+        ),
         "the API knows nothing of the command line": area == ["api"] and target == ["cli"],
         "an adapter knows its own port only": ours and below == 2 and area != target and not set(target) & COMMON,
         "what all adapters share knows no port": bool(set(area) & COMMON) and bool(set(target) & PORTS),
@@ -224,8 +231,13 @@ def vendor_violations(modules: Mapping[str, str]) -> list[str]:
         f"{found}: {vendor} belongs into {' and '.join(homes)}"
         for found in imports(modules)
         for vendor, homes in VENDORS.items()
-        if (found.imported == vendor or found.imported.startswith(f"{vendor}.")) and adapter(found.module) not in homes
+        if (found.imported == vendor or found.imported.startswith(f"{vendor}.")) and _home(found.module) not in homes
     ]
+
+
+def _home(module: str) -> str:
+    """The adapter a module is part of, else its package."""
+    return adapter(module) or ".".join(module.split(".")[:2])
 
 
 def nested_imports(modules: Mapping[str, str]) -> list[str]:
@@ -305,6 +317,8 @@ PLANTED = dict.fromkeys(MODULES, "") | {
         ("goagents.client", "from goagents.store.base import Store", "L0 and L1"),
         ("goagents.client", "from goagents.net.guarded import GuardedSession", "L0 and L1"),
         ("goagents.api.agents", "from goagents.cli.main import main", "nothing of the command line"),
+        ("goagents.toolkit.kit", "from goagents.engine.execution.loop import run", "L0, L1 and access"),
+        ("goagents.toolkit.kit", "from goagents.tools.base import Effect", "L0, L1 and access"),
         ("goagents.drawer.things", "import goagents.errors", "does not name"),
     ],
 )
@@ -339,7 +353,9 @@ def test_other_planted_faults_are_found():
     assert vendor_violations({"goagents.api.agents": "from openai.types import Chat"})
     assert vendor_violations({"goagents.dispatch.cloud_tasks": "from google.cloud.firestore_v1 import types"})
     assert vendor_violations({"goagents.access.internal": "from google.auth import jwt"})
+    assert vendor_violations({"goagents.api.agents": "import flask"})
     assert vendor_violations({"goagents.dispatch.cloud_tasks": "import grpc"}) == []
+    assert vendor_violations({"goagents.toolkit.kit": "import flask"}) == []
     assert cycles({"a": "import b", "b": "import c", "c": "import a", "d": "import a"}) == [["a", "b", "c"]]
     assert cycles({"a": "import b", "b": "if TYPE_CHECKING:\n    import a"}) == []
     assert long_functions("def f():\n" + "    x = 1\n" * MAX_FUNCTION_LINES)
