@@ -152,7 +152,7 @@ class _Stream(httpx2.AsyncByteStream):
         try:
             # After the answer only the end of the body is to come; read, it leaves a connection for the next call.
             async with asyncio.timeout(_DRAIN_SECONDS):
-                while not self._response.content.at_eof():
+                while self._response.connection is not None and not self._response.content.at_eof():
                     await self._response.content.readany()
         except (aiohttp.ClientError, TimeoutError):
             pass  # it goes on: then the connection goes

@@ -36,11 +36,12 @@ Work = Callable[[Client], Awaitable[T]]
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """How a connection is kept, in seconds: `setup` for opening it, `idle` until an unused one is closed, `farewell`
-    for closing it."""
+    """How a connection is kept, in seconds: `setup` for opening it, `idle` until an unused one is closed, `drain` for
+    calls in progress once no more are taken, `farewell` for closing it."""
 
     setup: float = 60.0
     idle: float = 300.0
+    drain: float = 60.0
     farewell: float = 10.0
 
 
@@ -60,7 +61,7 @@ class Connection:
         self.over = False
         self.offer = Offer((), None)
         self._client: Client | None = None
-        self._closing = asyncio.Event()
+        self._leaving, self._closing = asyncio.Event(), asyncio.Event()
         self._calls: set[asyncio.Task[Any]] = set()
         self._ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._ready.add_done_callback(lambda ready: ready.cancelled() or ready.exception())  # nobody may be waiting
@@ -97,16 +98,18 @@ class Connection:
             raise fault(error, delivery) from error
 
     def abandon(self) -> None:
-        """Close it in the background; who comes later has to open another one."""
+        """Take no more calls, and close it once those in progress have ended: they wait for their own answers."""
         self.over = True
-        self._closing.set()
+        self._leaving.set()
 
     def when_closed(self, tell: "Callable[[Connection], None]") -> None:
         self._owner.add_done_callback(lambda _owner: tell(self))
 
     async def aclose(self) -> None:
         """Close it: within a bound, whatever the server does."""
-        self.abandon()
+        self.over = True
+        self._leaving.set()
+        self._closing.set()
         _, late = await asyncio.wait({self._owner}, timeout=self.terms.farewell)
         if late:
             self._owner.cancel()
@@ -115,6 +118,8 @@ class Connection:
     def _done(self, task: asyncio.Task[Any]) -> None:
         self._calls.discard(task)
         self._used = asyncio.get_running_loop().time()
+        if self.over and not self._calls:
+            self._closing.set()
         if not task.cancelled():
             task.exception()  # whoever waited has it; if nobody did, it is of no interest
 
@@ -124,7 +129,7 @@ class Connection:
             async with asyncio.timeout(self.terms.setup) as limit, opening.client() as client:
                 self.offer = await list_offer(client)
                 limit.reschedule(None)
-                self._client = client
+                self._client, self._used = client, asyncio.get_running_loop().time()
                 self._ready.set_result(None)
                 await self._keep(client)
         except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - whatever ends it: told where it is used
@@ -143,12 +148,17 @@ class Connection:
         loop = asyncio.get_running_loop()
         listening = asyncio.create_task(self._listen(client))
         try:
-            while not self._closing.is_set():
+            while not self._leaving.is_set():
                 idle_at = (loop.time() if self._calls else self._used) + self.terms.idle
                 if idle_at <= loop.time():
                     break
                 with suppress(TimeoutError):
                     async with asyncio.timeout_at(idle_at):
+                        await self._leaving.wait()
+            self.over = True
+            if self._calls:
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(self.terms.drain):
                         await self._closing.wait()
         finally:
             self.over = True
