@@ -119,8 +119,10 @@ class _Input:
         async with self._lock:
             if self._closed or stdin is None or stdin.is_closing() or self._process.returncode is not None:
                 raise anyio.BrokenResourceError
-            current().sent = True
             stdin.write(line)  # whole: a cancelled call leaves no torn line behind
+            if stdin.is_closing():  # the pipe has no reader any more: nothing was written
+                raise anyio.BrokenResourceError
+            current().sent = True
             try:
                 await stdin.drain()
             except ConnectionError as error:
