@@ -1,13 +1,26 @@
 """What stands under an agent's `tools:`. One entry is one toolset, told apart by `type`."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, NoReturn, Self
 
 import jsonschema_rs
 from pydantic import AfterValidator, Field, StringConstraints, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from .types import Duration, HttpUrl, Integer, Model, ShortText, Size, ToolName
+from .websocket import (
+    CALL_KEY,
+    HANDSHAKE_HEADERS,
+    MAX_MESSAGES,
+    PLACEHOLDER,
+    CorrelationSpec,
+    MessageTemplate,
+    ReconnectSpec,
+    Subprotocol,
+    UntilSpec,
+    WebsocketUrl,
+    placeholders,
+)
 
 Method = Literal["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"]
 Effect = Literal["read", "idempotent", "unsafe"]
@@ -195,12 +208,113 @@ class LaterToolSpec(BaseToolSpec):
         return value
 
 
-class WebsocketToolSpec(LaterToolSpec):
-    """A WebSocket service. Not in this version."""
+class WebsocketToolSpec(BaseToolSpec):
+    """A WebSocket service: a message and its answer, or the messages that come until a condition holds."""
 
-    feature = "the tool type `websocket`"
-    type: Literal["websocket"] = Field(description="A WebSocket service. Not in this version.")
-    url: str = Field(description="Address of the service (`wss://…`).")
+    type: Literal["websocket"] = Field(description="A WebSocket service.")
+    url: WebsocketUrl = Field(description="Address of the service: `wss://…`, or `ws://…`. May hold `${…}`.")
+    subprotocols: tuple[Subprotocol, ...] = Field(
+        (), max_length=16, description="Subprotocols to offer, the preferred one first; the server has to take one."
+    )
+    parameters: ObjectSchema | None = Field(
+        None, description="JSON Schema of the arguments: by default one text, `message`, where it is sent."
+    )
+    message: MessageTemplate | None = Field(
+        None,
+        description="What is sent: a text, or JSON with `{argument}` in its texts. By default the arguments as JSON; "
+        "with `mode: collect` and no `parameters`, nothing.",
+    )
+    mode: Literal["request", "collect"] = Field(
+        "request", description="Wait for one answer (`request`), or collect messages `until` a condition holds."
+    )
+    correlation: CorrelationSpec | None = Field(
+        None, description="How answers are told apart. Without it, the next message is the answer."
+    )
+    until: UntilSpec | None = Field(None, description="With `mode: collect`: when it ends.")
+    max_messages: Integer | None = Field(
+        None, ge=1, le=MAX_MESSAGES, description="With `mode: collect`: most messages, 100 by default."
+    )
+    unsubscribe: MessageTemplate | None = Field(
+        None, description="With `mode: collect`: sent at its end, written like `message`."
+    )
+    connection: Literal["shared", "per_call"] | None = Field(
+        None,
+        description="One connection for all calls, or one for each. By default `shared` with `mode: request`, "
+        "`per_call` with `mode: collect`.",
+    )
+    heartbeat: Duration = Field(
+        20.0, le=3600, description="A silent connection is pinged so often, and given up without an answer. 0: never."
+    )
+    reconnect: ReconnectSpec = Field(default_factory=ReconnectSpec, description="Attempts to set up a connection.")
+
+    @field_validator("headers")
+    @classmethod
+    def _own_headers(cls, value: dict[str, str]) -> dict[str, str]:
+        for name in value:
+            if name.lower() in HANDSHAKE_HEADERS:
+                hint = "; write `subprotocols`" if name.lower() == "sec-websocket-protocol" else ""
+                raise PydanticCustomError("websocket_form", f"{name} belongs to the handshake{hint}")
+        return value
+
+    @model_validator(mode="after")
+    def _form(self) -> Self:
+        collects = self.mode == "collect"
+        for name in ("correlation",) if collects else ("until", "max_messages", "unsubscribe"):
+            if getattr(self, name) is not None:
+                self._wrong(f"`{name}` does not go together with `mode: {self.mode}`")
+        if collects and self.until is None:
+            self._wrong("`mode: collect` needs `until`: when does it end?")
+        if self.until and self.until.count and self.max_messages and self.until.count > self.max_messages:
+            self._wrong("`until.count` is more than `max_messages`")
+        if collects and self.connection == "shared" and self.sends and self.unsubscribe is None:
+            self._wrong("`connection: shared` needs `unsubscribe`: a subscription would go on into the next call")
+        self._check_placeholders()
+        if self.correlation is not None:
+            self._check_correlation(self.correlation.field)
+        return self
+
+    @property
+    def sends(self) -> bool:
+        """Whether a call begins with a message."""
+        return self.mode == "request" or self.message is not None or self.parameters is not None
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """The JSON Schema of the arguments: `parameters`, or what stands in for them."""
+        if self.parameters is not None:
+            return self.parameters
+        asked = self.mode == "request" and (self.message is None or "message" in placeholders(self.message))
+        text: dict[str, Any] = {"message": {"type": "string", "description": "What is sent."}} if asked else {}
+        return {"type": "object", "properties": text, "required": list(text), "additionalProperties": False}
+
+    def _check_placeholders(self) -> None:
+        properties = self.arguments.get("properties")
+        known = {CALL_KEY, *(properties if isinstance(properties, dict) else ())}
+        for name in ("message", "unsubscribe"):
+            for found in placeholders(getattr(self, name)):
+                if found not in known:
+                    self._wrong(f"`{{{found}}}` in `{name}` is no property of the tool's `parameters`")
+
+    def _check_correlation(self, path: str) -> None:
+        if self.message is None:
+            if path.partition(".")[0] in self.arguments.get("properties", {}):
+                self._wrong("the `correlation.field` is filled in for each call; remove it from `parameters`")
+            return
+        value = self.message
+        if not isinstance(value, dict):
+            self._wrong("`correlation` needs a `message` that is an object")
+        for key in path.split("."):
+            if isinstance(value, str) and PLACEHOLDER.fullmatch(value):
+                return  # an argument that may be an object
+            if not isinstance(value, dict):
+                self._wrong("`correlation.field` leads through something that is no object in `message`")
+            if key not in value:
+                return
+            value = value[key]
+        self._wrong("the `correlation.field` is filled in for each call; remove it from `message`")
+
+    def _wrong(self, reason: str) -> NoReturn:
+        raise PydanticCustomError("websocket_form", reason)
 
 
 class PythonToolSpec(LaterToolSpec):
