@@ -270,8 +270,8 @@ async def close_services(services: Services) -> None:
 
 async def retire_services(services: Services) -> None:
     """Wait for the runs in progress, then close providers and tools; who comes later opens them anew."""
-    while services.tasks:
-        await asyncio.wait(set(services.tasks))
+    while under_way := {*services.beginning, *services.tasks}:
+        await asyncio.wait(under_way)
     while services.specs:
         _, cluster = services.specs.popitem()
         await cluster.close()
