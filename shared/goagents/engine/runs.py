@@ -99,7 +99,7 @@ async def _again(services: Services, paths: Paths, run_id: str, until: float) ->
     handle = services.handles.get(run_id)
     found = None if handle else await find_run(services, paths, run_id)
     if handle is not None:
-        return Watch(services, paths, run_id, handle.session_id, handle.agent, until, handle)
+        return Watch(services, paths, run_id, handle.session_id, handle.agent, until)
     if found is None:
         raise Conflict("The run of this Idempotency-Key is gone; use a fresh key.")
     run = found.run

@@ -3,6 +3,7 @@
 For every follower nothing is missing and nothing comes twice, whatever attempts the run takes.
 """
 
+import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing, suppress
 from dataclasses import dataclass
@@ -61,7 +62,11 @@ class Watch:
         while True:
             handle, before = self.here, cursor
             direct = handle is not None and cursor >= handle.starts_after
-            batch = handle.events(cursor) if handle is not None and direct else self._stored(cursor, handle)
+            batch = (
+                handle.events(cursor, self._patience(handle))
+                if handle is not None and direct
+                else self._stored(cursor, handle)
+            )
             async with aclosing(batch) as events:
                 async for event in events:
                     cursor = event.cursor
@@ -70,6 +75,8 @@ class Watch:
                         return
             if handle is not None and not direct and cursor == before:
                 cursor = max(cursor, handle.starts_after)  # what came before it has all been sent
+            if handle is not None and self._patience(handle) == 0:
+                return
             if handle is not None or cursor != before:
                 pause = FIRST_POLL
                 continue
@@ -101,7 +108,7 @@ class Watch:
         while True:
             handle = self.here or self.handle
             if handle is not None:
-                await handle.finished()
+                await self._wait_for(handle)
                 if handle.over:
                     return await handle.result()
             found = await find_run(self.services, self.paths, self.run_id)
@@ -118,6 +125,16 @@ class Watch:
                     continue
             await self.services.clock.sleep(pause)
             pause = min(SLOWEST_POLL, pause * 1.5)
+
+    def _patience(self, handle: RunHandle) -> float | None:
+        """How long to wait for what is executed here, in seconds; None: to its end, which this caller's time bounds."""
+        if handle is self.handle or self.until == float("inf"):
+            return None
+        return max(0.0, self.until - self.services.clock.monotonic())
+
+    async def _wait_for(self, handle: RunHandle) -> None:
+        with suppress(TimeoutError):
+            await asyncio.wait_for(handle.finished(), self._patience(handle))
 
     async def result(self) -> ChatResponse:
         """Wait for the answer, however long it takes. Raises as `answer`."""

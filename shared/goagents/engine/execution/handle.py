@@ -132,9 +132,20 @@ class RunHandle:
         """Whether the run has ended here, with a result or an error."""
         return self._result is not None or self._error is not None
 
-    async def events(self, after: Cursor | None = None) -> AsyncGenerator[RunEvent, None]:
-        """Yield the events behind `after` (every one, without it), then those to come; end when there are no more."""
+    async def events(self, after: Cursor | None = None, seconds: float | None = None) -> AsyncGenerator[RunEvent, None]:
+        """Yield the events behind `after` (every one, without it), then those to come; end when there are no more.
+
+        `seconds` is how long to wait for those to come; without it, to the end.
+        """
         position = after.seq if after is not None and after.attempt == self.attempt else 0
+        loop, late = asyncio.get_running_loop(), False
+
+        def ring() -> None:
+            nonlocal late
+            late = True
+            self._wake()
+
+        alarm = None if seconds is None else loop.call_later(seconds, ring)
         self.readers += 1
         try:
             while True:
@@ -143,13 +154,15 @@ class RunHandle:
                     position += 1
                     self._read = max(self._read, position)
                     yield event
-                if self._finished.is_set():
+                if late or self._finished.is_set():
                     return
-                waiting = asyncio.get_running_loop().create_future()
+                waiting = loop.create_future()
                 self._waiting.append(waiting)
                 await waiting
         finally:
             self.readers -= 1
+            if alarm is not None:
+                alarm.cancel()
 
     async def result(self) -> ChatResponse:
         """Wait for the answer. Raises the error that ended the run, RunInterrupted where it goes on elsewhere."""
