@@ -10,55 +10,17 @@ from typing import Any
 import pytest
 from aiohttp import web
 from tests.support.http_tools import Serve, text_of
+from tests.support.mcp_scripted import rpc, said, scripted
 from tests.support.mcp_tools import McpOpener, McpServer, call, named, running
 from tests.support.outbound import FakeNames
 
 from goagents.errors import ToolFailed, ToolUnavailable
-
-SAY = {"name": "say", "inputSchema": {"type": "object"}, "annotations": {"readOnlyHint": True}}
 
 
 @pytest.fixture(scope="module")
 def guarded() -> Iterator[McpServer]:
     with running("token=s3cr3t-token") as server:
         yield server
-
-
-def scripted(**answers: Any) -> dict[str, Any]:
-    """A stateless server by hand: `answers` by method, as handlers or results; `seen` are its requests."""
-
-    async def handle(request: web.Request) -> web.StreamResponse:
-        if request.method != "POST":
-            return web.Response(status=405)
-        message = await request.json()
-        name = message["method"].replace("/", "_")
-        if "id" not in message:
-            return web.Response(status=202)
-        given = answers.get(name)
-        if callable(given):
-            answered: web.StreamResponse = await given(request, message)
-            return answered
-        results: dict[str, Any] = {
-            "server_discover": {
-                "supportedVersions": ["2026-07-28"],
-                "capabilities": {"tools": {}},
-                "resultType": "complete",
-                "ttlMs": 0,
-                "cacheScope": "public",
-            },
-            "tools_list": {"tools": [SAY], "resultType": "complete", "ttlMs": 0, "cacheScope": "public"},
-        }
-        return rpc(message, given or results[name])
-
-    return {"/mcp": handle}
-
-
-def rpc(message: Any, result: Any) -> web.Response:
-    return web.json_response({"jsonrpc": "2.0", "id": message["id"], "result": result})
-
-
-def said(text: str) -> dict[str, Any]:
-    return {"content": [{"type": "text", "text": text}], "resultType": "complete"}
 
 
 async def test_headers_are_resolved_at_each_request(mcp: McpOpener, guarded: McpServer):
