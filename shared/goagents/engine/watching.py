@@ -82,9 +82,10 @@ class Watch:
                 continue
             if self.time_is_up:
                 return
-            last = await self._last(cursor)
-            if last is not None:
-                yield last
+            ended = await self._ended(cursor)
+            if ended is not None:
+                if not has_seen_end(ended, cursor):
+                    yield last_event(ended)
                 return
             if (here := self.here) is not None and here.attempt > cursor.attempt:
                 continue  # it has just been taken up
@@ -181,15 +182,13 @@ class Watch:
         ]
         return valid(events)
 
-    async def _last(self, cursor: Cursor) -> RunEvent | None:
-        """Nothing is new: see that somebody executes the run; return its last event where the batches are gone."""
+    async def _ended(self, cursor: Cursor) -> RunRecord | None:
+        """Nothing is new: return the run if it is over, and no events of it are left; else see that it goes on."""
         found = await find_run(self.services, self.paths, self.run_id)
         if found is None:
             raise NotFound(f"There is no run {self.run_id!r} any more.")
         if found.run.status in TERMINAL:
-            if await self._read(cursor):
-                return None  # they came this moment
-            return last_event(found.run)
+            return None if await self._read(cursor) else found.run  # they may have come this moment
         if found.is_stale and found.run.head is not None:
             await self._go_on()
         return None
@@ -214,6 +213,11 @@ def valid(events: list[RunEvent]) -> list[RunEvent]:
             kept = [one for one in kept if one.cursor <= limit]
         kept.append(event)
     return kept
+
+
+def has_seen_end(run: RunRecord, cursor: Cursor) -> bool:
+    """Whether who has seen the events up to `cursor` has seen the last one of the run, which is over."""
+    return cursor.attempt > run.attempt or (run.event is not None and cursor >= Cursor.parse(run.event))
 
 
 def last_event(run: RunRecord) -> RunEvent:

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 from goagents.clock import Clock
 from goagents.errors import LeaseLost, OutcomeUnknown, StoreConflict, StoreUnavailable
+from goagents.events import Cursor
 from goagents.records import LeaseRecord
 from goagents.store.base import AtVersion, Precondition, Put, Store, Write
 
@@ -21,6 +22,11 @@ Build = Callable[[bool], Awaitable[Sequence[Write]]]
 
 
 class Outbox(Protocol):
+    @property
+    def cursor(self) -> Cursor:
+        """The place behind the newest event."""
+        ...
+
     def batch(self) -> tuple[list[Write], int]:
         """Return the writes that keep what has not been kept yet, and how far they reach."""
         ...

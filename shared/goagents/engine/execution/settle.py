@@ -50,6 +50,8 @@ class Settlement:
     async def commit(self) -> None:
         """Raises LeaseLost, StoreError."""
         self._outcome = _outcome(self.claim, self.turn, self.error, self.services.clock.now())
+        if (outbox := self.claim.journal.outbox) is not None:
+            self._outcome["event"] = str(outbox.cursor)
         await self.claim.journal.conclude(self._build, OVER)
 
     async def _build(self, again: bool) -> Sequence[Write]:
