@@ -94,9 +94,9 @@ class WebsocketTool:
     definition: ToolDefinition
     spec: WebsocketToolSpec
     place: str
-    keeper: Keeper
-    secrets: Secrets
-    resolve: Resolve
+    keeper: Keeper = field(repr=False)
+    secrets: Secrets = field(repr=False)
+    resolve: Resolve = field(repr=False)
     message: Template = field(init=False, repr=False)
     farewell: Template = field(init=False, repr=False)
 

@@ -1,6 +1,7 @@
 """What one call does on a connection: ask and wait for the answer, or collect what comes until a condition holds."""
 
 import asyncio
+import json
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -83,7 +84,7 @@ class _Collector:
     def _reason(self, message: Received) -> str | None:
         until = self._until
         if until.field is not None and same(message.at(until.field), until.equals):
-            return f"{until.field} is {until.equals}"
+            return f"{until.field} is {json.dumps(until.equals, ensure_ascii=False)}"
         if until.count is not None and len(self.messages) >= until.count:
             return "the number of messages asked for"
         if len(self.messages) >= self._bounds.messages:
