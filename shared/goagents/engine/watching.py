@@ -14,17 +14,19 @@ from goagents.events import TERMINAL_EVENTS, Cursor, EventType, RunEvent
 from goagents.messages import MESSAGE, Usage
 from goagents.records import TERMINAL, EventsRecord, Paths, RunRecord
 from goagents.resources import ChatResponse, Run
-from goagents.store.base import Filter, Query
+from goagents.store.base import Filter, Query, Snapshot
 
 from .execution.handle import RunHandle, position_of
 from .names import AgentId
-from .recovery.takeover import find_run
+from .recovery.pointers import redispatch
+from .recovery.takeover import Found, find_run
 from .recovery.worker import take_up
 from .services import Services
 from .views import run_view
 
 PAGE = 50  # batches read together
 FIRST_POLL, SLOWEST_POLL = 0.05, 1.0  # seconds between looks at the store
+ENOUGH = 0.5  # of a request's time, that has to be left to take a run up
 START = Cursor(0, 0)
 
 
@@ -121,7 +123,7 @@ class Watch:
             if mine or found.run.status == "waiting" or self.time_is_up:
                 return run_view(found.run)
             if found.is_stale and found.run.head is not None:
-                await self._go_on()
+                await self._go_on(found)
                 if self.here is not None:
                     continue
             await self.services.clock.sleep(pause)
@@ -190,13 +192,20 @@ class Watch:
         if found.run.status in TERMINAL:
             return None if await self._read(cursor) else found.run  # they may have come this moment
         if found.is_stale and found.run.head is not None:
-            await self._go_on()
+            await self._go_on(found)
         return None
 
-    async def _go_on(self) -> None:
-        """The run was left behind: go on with it here, as long as this caller has time."""
-        left = self.until - self.services.clock.monotonic()
-        seconds = min(left, self.services.config.server.timeout)
+    async def _go_on(self, found: Found) -> None:
+        """The run was left behind: go on with it here if this caller has the time, else have a worker do so.
+
+        What was begun in too little time would have to be left in the middle.
+        """
+        whole = self.services.config.server.timeout
+        seconds = min(self.until - self.services.clock.monotonic(), whole)
+        if seconds < ENOUGH * whole:
+            leases = Snapshot({found.lease_document.path: found.lease_document}, found.read_at)
+            await redispatch(self.services, self.paths, found.run, leases)
+            return
         try:
             self.handle = await take_up(self.services, self.paths, self.run_id, seconds=seconds) or self.handle
         except LimitExceeded:
