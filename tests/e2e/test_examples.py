@@ -16,7 +16,8 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
 
 
 def test_every_example_is_tested_here():
-    assert {path.name for path in EXAMPLES.iterdir() if path.is_dir()} == {"customer-support"}
+    # `tools` is tested by tests/functions/test_toolkit.py, every line of its transcript
+    assert {path.name for path in EXAMPLES.iterdir() if path.is_dir()} == {"customer-support", "tools"}
 
 
 def test_the_agent_answers_from_its_tool(client: Client):

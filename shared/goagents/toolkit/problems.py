@@ -8,7 +8,7 @@ from typing import Any
 import flask
 
 from goagents import errors
-from goagents.errors import GoAgentsError, MethodNotAllowed, PayloadTooLarge, Unauthenticated
+from goagents.errors import GoAgentsError, MethodNotAllowed, Unauthenticated
 
 PROBLEM = "application/problem+json"
 DEFECT = GoAgentsError("Something went wrong in the tool. The log of the function has the details.")
@@ -51,20 +51,22 @@ class NotAllowedHere(MethodNotAllowed):
 
 
 def json_answer(content: bytes, headers: dict[str, str] | None = None) -> flask.Response:
-    return flask.Response(
-        content, 200, {"Cache-Control": "no-store", **(headers or {})}, content_type="application/json"
-    )
+    return _answer(content, 200, headers or {}, "application/json")
 
 
 def problem_answer(error: GoAgentsError) -> flask.Response:
     body = error.problem()
-    headers = {"Cache-Control": "no-store"}
+    headers: dict[str, str] = {}
     if error.retry_after is not None and math.isfinite(error.retry_after):
         headers["Retry-After"] = str(max(1, math.ceil(error.retry_after)))
     if isinstance(error, Unauthenticated):
         headers["WWW-Authenticate"] = 'Bearer realm="goagents"'
     if isinstance(error, NotAllowedHere):
         headers["Allow"] = error.allowed
-    if isinstance(error, PayloadTooLarge):
-        headers["Connection"] = "close"  # the rest of the body is not read
-    return flask.Response(json.dumps(body), body["status"], headers, content_type=PROBLEM)
+    return _answer(json.dumps(body).encode(), body["status"], headers, PROBLEM)
+
+
+def _answer(content: bytes, status: int, headers: dict[str, str], media_type: str) -> flask.Response:
+    # As a stream, because before any other answer the framework reads what is left of the request, however much it is.
+    headers = {"Cache-Control": "no-store", "Content-Length": str(len(content)), **headers}
+    return flask.Response(iter((content,)), status, headers, content_type=media_type)

@@ -8,7 +8,7 @@ from typing import Any
 import flask
 from pydantic import BaseModel, ValidationError
 from pydantic_core import from_json, to_json
-from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
+from werkzeug.exceptions import HTTPException
 
 from goagents.errors import BadRequest, FieldError, Invalid, PayloadTooLarge, UnsupportedMediaType
 from goagents.spec.types import format_size
@@ -50,12 +50,12 @@ def validated(tool: Declared, data: Mapping[str, Any]) -> BaseModel:
 
 
 def _body(request: flask.Request, limit: int) -> bytes:
-    request.max_content_length = limit
+    # Not by max_content_length: the framework reads the request once more, and would trip over it.
+    if (request.content_length or 0) > limit:
+        raise _too_large(limit)
     try:
-        body = request.get_data(cache=False)
-    except RequestEntityTooLarge:
-        raise _too_large(limit) from None
-    except HTTPException:
+        body = request.stream.read(limit + 1)
+    except (HTTPException, OSError):
         raise BadRequest("The connection ended before the request did.") from None
     if len(body) > limit:
         raise _too_large(limit)

@@ -1,17 +1,16 @@
 """A toolkit's answers: what was asked for, or what is wrong with the question."""
 
-import datetime
+import datetime as dt
 import hashlib
 import logging
 from typing import Annotated, Any, Literal
 
 import pytest
 from pydantic import BaseModel, Field
+from tests.support.toolkit import Ask
 
 from goagents.errors import NotFound
 from goagents.toolkit import ToolCallContext, ToolError, Toolkit
-
-from tests.support.toolkit import Ask
 
 KEY = "sesame-open"
 
@@ -24,7 +23,7 @@ class Line(BaseModel):
 class Order(BaseModel):
     number: str
     lines: list[Line]
-    placed: datetime.date
+    placed: dt.date
 
 
 @pytest.fixture
@@ -41,7 +40,7 @@ def kit() -> Toolkit:
         if number == "404":
             raise ToolError("There is no order 404.", status=404, code="no_such_order")
         lines = [Line(item="wire", count=copy)] if verbose else []
-        return Order(number=number, lines=lines, placed=datetime.date(2026, 1, 2))
+        return Order(number=number, lines=lines, placed=dt.date(2026, 1, 2))
 
     @kit.tool
     def place_order(lines: list[Line], context: ToolCallContext, note: str | None = None) -> dict[str, Any]:
