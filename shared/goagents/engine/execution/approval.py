@@ -5,7 +5,7 @@ journal: the call is there, its result is not.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -30,16 +30,6 @@ class Review:
     edited: dict[str, str] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class Doubts:
-    """`begun`: ids of calls that may have been carried out though no result is recorded; None: any of them."""
-
-    begun: frozenset[str] | None = frozenset()
-
-    def about(self, call: ToolCallPart) -> bool:
-        return self.begun is None or call.id in self.begun
-
-
 def effect_of(toolbox: Toolbox, name: str) -> Effect:
     tool = toolbox.tools.get(name)
     return tool.tool.definition.effect if tool else "read"  # there is none: saying so changes nothing
@@ -51,11 +41,14 @@ def review(
     *,
     results: Mapping[str, ToolResultPart],
     effects: Mapping[str, str],
-    doubts: Doubts,
+    doubts: Collection[str],
     decisions: Mapping[str, Mapping[str, Any]],
     said: Sequence[Message],
 ) -> Review:
-    """Sort the calls of a step. `results` and `effects` are those recorded; `said` is the conversation so far."""
+    """Sort the calls of a step. `results` and `effects` are those recorded; `said` is the conversation so far.
+
+    `doubts` are the ids of calls that may have been carried out though no result is recorded.
+    """
     unknown = _unknown_calls(said)
     found = Review()
     for call in calls:
@@ -69,7 +62,7 @@ def review(
         reason = _must_wait(call, toolbox, effect, unknown)
         if reason is not None and decision is None:
             found.waiting.append(_wait(call, effect, reason))
-        elif effect == "unsafe" and doubts.about(call):
+        elif effect == "unsafe" and call.id in doubts:
             _in_doubt(found, call, toolbox)
         else:
             _allow(found, call, decision or {})

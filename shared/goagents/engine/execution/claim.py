@@ -10,6 +10,7 @@ from goagents.store.base import Document
 
 from .context import History
 from .journal import Journal
+from .steps import recorded
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +34,15 @@ class Claim:
     steps: tuple[StepRecord, ...] = ()
     crashed: bool = False
     first_kept: bool = False
+
+    @property
+    def in_doubt(self) -> frozenset[str]:
+        """The ids of the calls that may have been carried out though no result is recorded."""
+        found = recorded(self.steps)
+        if found.open_call is None:
+            return frozenset()
+        unanswered = {call.id for call in found.open_call.tool_calls} - found.results.keys()
+        return frozenset(unanswered if self.crashed else unanswered.intersection(self.run.unfinished))
 
     @property
     def head(self) -> int:

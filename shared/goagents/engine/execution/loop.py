@@ -24,7 +24,7 @@ from goagents.resources import WaitingCall
 from goagents.spec.cluster import ContextPolicy
 from goagents.telemetry.base import ModelCallFinished, Telemetry
 
-from .approval import Doubts, effect_of, review
+from .approval import effect_of, review
 from .compaction import summarize
 from .context import History, compact, cut, shrink
 from .pace import HandOffDue, Pace
@@ -63,7 +63,8 @@ class Turn:
     `new` what the run adds.
 
     `rounds` counts the answers of the model. `open_call` is a message whose calls are not all answered yet, `recorded`
-    what earlier attempts left; `decisions` are people's, by the call's id. `asking`: a model's answer is under way.
+    what earlier attempts left; `doubts` are the ids of calls that may have been carried out though no result is known,
+    `decisions` are people's, by the call's id. `asking`: a model's answer is under way.
     """
 
     candidates: tuple[Candidate, ...]
@@ -80,7 +81,7 @@ class Turn:
     max_turns: int
     pace: Pace
     recorded: Recorded = field(default_factory=Recorded)
-    doubts: Doubts = field(default_factory=Doubts)
+    doubts: set[str] = field(default_factory=set)
     decisions: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     new: list[Message] = field(default_factory=list)
     usage: Usage = field(default_factory=Usage)
@@ -93,6 +94,11 @@ class Turn:
     def messages(self) -> tuple[Message, ...]:
         """The conversation as the model gets it."""
         return (*self.history.prompt(), self.asked, *self.new)
+
+    @property
+    def unfinished(self) -> list[str]:
+        """The ids of the calls that may have been carried out, and whose result nobody has taken down."""
+        return sorted(self.caller.begun | self.doubts)
 
     def resume(self) -> None:
         """Take up what earlier attempts recorded: nothing of it is computed again."""
@@ -276,7 +282,7 @@ async def _call_tools(turn: Turn, asked: Message, before: Recorded) -> AsyncGene
         turn.caller.toolbox,
         results=before.results,
         effects=before.effects,
-        doubts=turn.doubts if before.open_call is not None else Doubts(),
+        doubts=turn.doubts,
         decisions=turn.decisions if before.open_call is not None else {},
         said=turn.messages,
     )
@@ -285,6 +291,7 @@ async def _call_tools(turn: Turn, asked: Message, before: Recorded) -> AsyncGene
     for i, call in enumerate(calls):
         if call.id in found.answered:
             turn.steps.result(i, found.answered[call.id])
+            turn.doubts.discard(call.id)
             yield _finished(CallDone(call, found.answered[call.id], 0.0))
     for call in found.run:
         yield "tool.started", {"call_id": call.id, "name": call.name, "arguments": call.arguments}
@@ -310,6 +317,7 @@ async def _take_down(turn: Turn, calls: tuple[ToolCallPart, ...], part: ToolResu
     else:
         turn.steps.result(index, part)
     turn.caller.begun.discard(part.call_id)
+    turn.doubts.discard(part.call_id)
 
 
 def _with_note(part: ToolResultPart, note: str | None) -> ToolResultPart:

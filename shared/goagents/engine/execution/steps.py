@@ -1,4 +1,8 @@
-"""The steps of a run, written to its journal as they end: what is recorded is never computed again."""
+"""The steps of a run, written to its journal as they end: what is recorded is never computed again.
+
+A commit of a step is seen through, also where the run is cancelled meanwhile: what ends the run has to know whether the
+step is in the store.
+"""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
@@ -12,6 +16,7 @@ from goagents.store.base import ABSENT, MAX_PAGE, Merge, Put, Query, Store, Writ
 
 from .handle import RunHandle
 from .journal import Journal
+from .whole import whole
 
 MAX_LOG = 100
 MAX_TEXT = 300  # characters of one log entry
@@ -103,26 +108,29 @@ class Steps:
         """Record the model's answer and what it intends to do with tools, before any tool is called."""
         calls = response.message.tool_calls
         self.note("model", f"calls {', '.join(call.name for call in calls)}")
-        await self._record(
-            "model",
-            response.message,
-            intents=[{"call_id": call.id, "name": call.name, "effect": effects[call.id]} for call in calls],
-            usage=asdict(response.usage),
-        )
+        intents = [{"call_id": call.id, "name": call.name, "effect": effects[call.id]} for call in calls]
+        await whole(self._record("model", response.message, intents=intents, usage=asdict(response.usage)))
 
     async def summarised(self, through: int, text: str | None, usage: Usage) -> None:
         """Record what stands for the session's messages up to `through`."""
-        await self._record("summary", None, through=through, text=text, usage=asdict(usage))
+        await whole(self._record("summary", None, through=through, text=text, usage=asdict(usage)))
 
     def result(self, index: int, part: ToolResultPart) -> None:
         """Note the result of call `index` of the step; it is recorded with the step, or when the run has to wait."""
         self._early[index] = part
 
     async def result_done(self, index: int, part: ToolResultPart) -> None:
-        """Record the result of one call at once: it must not be lost, and the step's other calls are not done yet."""
+        """Record the result of one call at once: it must not be lost, and the step's other calls are not done yet.
+
+        Those noted before go along: clients have seen them, and the events up to here hold from now on.
+        """
         self._early[index] = part
-        self._written.add(index)
-        await self._journal.commit([self._result_write(index, part), self._run_write()])
+        await whole(self._record_results())
+
+    async def _record_results(self) -> None:
+        recorded = set(self._early)
+        await self._journal.commit([*self.unrecorded(), self._run_write()])
+        self._written |= recorded
 
     def unrecorded(self) -> list[Write]:
         """Return the writes that record the results which are known and not recorded."""
@@ -139,6 +147,9 @@ class Steps:
             if isinstance(part, ToolResultPart):
                 text = "".join(c.text for c in part.content if isinstance(c, TextPart))
                 self.note("tools", f"{part.name}: {text}", failed=part.is_error)
+        await whole(self._record_tools(message))
+
+    async def _record_tools(self, message: Message) -> None:
         await self._record("tools", message)
         self._early, self._written = {}, set()
 

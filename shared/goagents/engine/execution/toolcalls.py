@@ -47,10 +47,6 @@ class Caller:
     deadline: float = math.inf
     begun: set[str] = field(default_factory=set)
 
-    @property
-    def unfinished(self) -> list[str]:
-        return sorted(self.begun)
-
     async def call_all(self, calls: tuple[ToolCallPart, ...], step: int) -> AsyncGenerator[CallDone, None]:
         """Run the calls concurrently and yield each as it ends. Closing the generator cancels those that have not."""
         gate = asyncio.Semaphore(MAX_PARALLEL)
