@@ -13,7 +13,6 @@ from goagents.errors import (
     LeaseLost,
     NotFound,
     OutcomeUnknown,
-    RunCancelled,
     StoreConflict,
 )
 from goagents.ids import new_id
@@ -23,6 +22,7 @@ from goagents.store.base import AtVersion, Merge, Put
 
 from .execution.execute import end
 from .execution.toolbox import open_toolbox
+from .failures import cancelled
 from .optimistic import until_applied
 from .recovery.pointers import enqueue, unowned
 from .recovery.takeover import Found, Takeover, find_run
@@ -47,32 +47,43 @@ async def cancel(services: Services, principal: Principal, run_id: str, reason: 
 
     Raises NotFound, Conflict where it ended otherwise.
     """
-    paths = Paths(principal.tenant)
-    found = await owned(services, principal, run_id)
-    for attempt in range(ATTEMPTS):
-        if found.run.status in TERMINAL:
-            break
-        try:
-            await stop(services, paths, principal, found, reason)
-        except (StoreConflict, OutcomeUnknown, LeaseLost):
-            await services.clock.sleep(random.uniform(0, 0.02) * 2**attempt)  # noqa: S311 - jitter
-        else:
-            found = await owned(services, principal, run_id)
-            break
-        found = await owned(services, principal, run_id)
+    found = await stop(services, principal, run_id, reason)
     if found.run.status in TERMINAL and found.run.status != "cancelled":
         raise Conflict(f"The run {run_id} is over: it {found.run.status}.")
     return run_view(found.run)
 
 
-async def stop(services: Services, paths: Paths, principal: Principal, found: Found, reason: str | None) -> None:
-    """Have a run cancelled: by its owner, or here where it has none. Raises StoreConflict, LeaseLost, StoreError."""
+async def stop(services: Services, principal: Principal, run_id: str, reason: str | None) -> Found:
+    """Have a run cancelled, by its owner, or here where it has none; return it as it is then.
+
+    Raises NotFound, StoreError.
+    """
+    found = await owned(services, principal, run_id)
+    for attempt in range(ATTEMPTS):
+        if found.run.status in TERMINAL:
+            break
+        try:
+            await _stop(services, principal, found, reason)
+        except (StoreConflict, OutcomeUnknown, LeaseLost):
+            if attempt == ATTEMPTS - 1:
+                raise StoreConflict(f"The run {run_id} changes all the time; try again.") from None
+            await services.clock.sleep(random.uniform(0, 0.02) * 2**attempt)  # noqa: S311 - jitter
+        else:
+            found = await owned(services, principal, run_id)
+            break
+        found = await owned(services, principal, run_id)
+    return found
+
+
+async def _stop(services: Services, principal: Principal, found: Found, reason: str | None) -> None:
+    """Raises StoreConflict where the run is not as it was found any more, LeaseLost, StoreError."""
+    paths = Paths(principal.tenant)
     handle = services.handles.get(found.run.id)
     if handle is not None:
         handle.stop("cancel", reason)
         await handle.finished()
         return
-    if found.run.status == "running" and not found.is_left_behind:
+    if found.is_held:
         signal = SignalRecord(
             kind="cancel",
             principal=principal.id,
@@ -84,8 +95,9 @@ async def stop(services: Services, paths: Paths, principal: Principal, found: Fo
         await _noticed(services, paths, found.run.id)
         return
     claim = await Takeover(services, paths, found.run.id, to_end=True).claim()
-    if claim is not None:
-        await end(services, paths, claim, RunCancelled(f"The run was cancelled: {reason}" if reason else None))
+    if claim is None:
+        raise StoreConflict("Somebody has taken the run up, or ended it, since it was read.")
+    await end(services, paths, claim, cancelled(reason))
 
 
 async def _noticed(services: Services, paths: Paths, run_id: str) -> None:

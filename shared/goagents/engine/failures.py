@@ -3,7 +3,7 @@
 import asyncio
 import traceback
 
-from goagents.errors import GoAgentsError, RunError, RunInterrupted
+from goagents.errors import GoAgentsError, RunCancelled, RunError, RunInterrupted
 
 
 def traceback_of(error: BaseException) -> str:
@@ -17,3 +17,8 @@ def as_run_error(error: BaseException) -> GoAgentsError:
     if isinstance(error, asyncio.CancelledError):
         return RunInterrupted()
     return RunError("The run failed unexpectedly; the server's log has the reason.")
+
+
+def cancelled(reason: str | None) -> RunCancelled:
+    """Return the error of a run that somebody cancelled, for `reason` if they gave one."""
+    return RunCancelled(f"The run was cancelled: {reason}" if reason else None)

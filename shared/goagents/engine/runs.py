@@ -4,21 +4,22 @@ import binascii
 import hashlib
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Literal
 
 from pydantic_core import to_json
 
 from goagents.access.principal import Principal
 from goagents.dispatch.base import Task
-from goagents.errors import Conflict, Invalid
+from goagents.errors import Conflict, Invalid, NotFound, StoreError
 from goagents.ids import new_id
 from goagents.messages import Message, TextPart
-from goagents.records import TERMINAL, Paths, RunRecord
+from goagents.records import Paths, RunRecord
 from goagents.resources import ChatRequest, ListOf, Run, RunRequest
 from goagents.store.base import Filter, Query
 
 from .admission.admit import Admission, key_hash
-from .admission.ticket import Queued, Replay, Ticket
+from .admission.ticket import INTERRUPTED, Queued, Replay, Ticket
 from .controls import owned, stop
 from .execution.claim import Claim
 from .execution.execute import launch
@@ -89,9 +90,9 @@ async def _begin(services: Services, principal: Principal, paths: Paths, queued:
     if queued.active:
         await enqueue(services, Task("run", paths.tenant, queued.run_id, queued.token))
     if queued.interrupts is not None:
-        found = await find_run(services, paths, queued.interrupts)
-        if found is not None and found.run.status not in TERMINAL:
-            await stop(services, paths, principal, found, "a newer message of its session took its place")
+        # It was admitted with the signal to that one: who does not get to it here leaves it to its owner, or a sweep.
+        with suppress(StoreError, NotFound):
+            await stop(services, principal, queued.interrupts, INTERRUPTED)
 
 
 async def _again(services: Services, paths: Paths, run_id: str, until: float) -> Watch:

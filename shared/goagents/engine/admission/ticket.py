@@ -24,6 +24,7 @@ from goagents.resources import SessionPolicy
 from goagents.store.base import ABSENT, AtVersion, Document, Merge, Put, Write
 
 KEY_RETENTION = timedelta(days=1)
+INTERRUPTED = "a newer message of its session took its place"
 Kind = Literal["chat", "stream", "background"]
 
 
@@ -174,7 +175,7 @@ class Draft:
         signal = SignalRecord(
             kind="cancel",
             principal=self.principal,
-            reason="a newer message of its session took its place",
+            reason=INTERRUPTED,
             created_at=self.services.clock.now(),
             expire_at=expire_at,
         )

@@ -8,11 +8,13 @@ from typing import Any, Literal
 
 from goagents.dispatch.base import Task
 from goagents.engine.admission.places import release_writes
+from goagents.engine.recovery.pointers import unowned
 from goagents.engine.services import Services
 from goagents.engine.views import run_view
 from goagents.errors import GoAgentsError, RunCancelled
+from goagents.ids import new_id
 from goagents.messages import MESSAGE
-from goagents.records import LeaseRecord, MessageRecord, Paths, RunRecord, SessionRecord
+from goagents.records import MessageRecord, Paths, RunRecord, SessionRecord
 from goagents.resources import Waiting
 from goagents.store.base import ABSENT, AtVersion, Document, Merge, Put, Write
 
@@ -133,14 +135,13 @@ async def promote(services: Services, paths: Paths, queue: Sequence[str], seq: i
             continue  # it was cancelled, or its records are gone
         run = RunRecord.of(document.data)
         message = MessageRecord(seq=seq, run=run.id, agent=run.agent, message=run.input, created_at=now)
-        awaited = {**lease.data, "ttl": services.runs.dispatch_grace}
-        awaited.pop("renewed_at", None)
+        token = new_id("lease")  # whoever may be cancelling it knows it without a place in the session: fenced
         writes: list[Write] = [
             Put(paths.message(run.session, seq), message.data(), ABSENT),
             Merge(document.path, {"head": seq}, AtVersion(document.version)),
-            Put(lease.path, awaited, AtVersion(lease.version), server_time=("renewed_at",)),
+            unowned(lease, token, services.runs.dispatch_grace),
         ]
-        return Promotion(run_id, LeaseRecord.of(lease.data).token, list(queue[position + 1 :]), writes)
+        return Promotion(run_id, token, list(queue[position + 1 :]), writes)
     return Promotion(None, "", [], [])
 
 
@@ -155,9 +156,11 @@ def told(paths: Paths, run: RunRecord, event: str, now: datetime, tasks: list[Ta
 async def hand_off(services: Services, paths: Paths, claim: Claim, turn: Turn | None) -> Task:
     """Commit that another process is to go on with the run, which keeps its slot. Return whom to tell.
 
-    Calls that were in progress are named: what they came to is not known. Raises LeaseLost, StoreError.
+    Calls that were in progress, here or where the run comes from, are named: what they came to is not known. Raises
+    LeaseLost, StoreError.
     """
-    changed: dict[str, Any] = {"status": "handed_off", "unfinished": turn.caller.unfinished if turn else []}
+    unfinished = turn.unfinished if turn is not None else sorted(claim.in_doubt)
+    changed: dict[str, Any] = {"status": "handed_off", "unfinished": unfinished}
     if turn is not None:
         changed["log"] = turn.steps.log
         if not turn.asking:  # else what the model said so far is void, as it is asked again

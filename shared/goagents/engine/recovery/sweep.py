@@ -13,9 +13,10 @@ from goagents.dispatch.base import Task
 from goagents.engine.execution.deliveries import task_of
 from goagents.engine.execution.execute import end
 from goagents.engine.execution.settle import promote
+from goagents.engine.failures import cancelled
 from goagents.engine.services import Services
-from goagents.errors import LeaseLost, NotFound, OutcomeUnknown, RunTimedOut, StoreConflict
-from goagents.records import DeliveryRecord, Paths, RunRecord, SessionRecord
+from goagents.errors import GoAgentsError, LeaseLost, NotFound, OutcomeUnknown, RunTimedOut, StoreConflict
+from goagents.records import DeliveryRecord, Paths, RunRecord, SessionRecord, SignalRecord
 from goagents.resources import SweepReport
 from goagents.spec.config import Config
 from goagents.store.base import MAX_PAGE, MAX_WRITES, AtVersion, Document, Filter, Merge, Query
@@ -82,10 +83,7 @@ async def _sweep_runs(
 ) -> None:
     found["checked"] += len(runs)
     if status == "waiting":
-        now = services.clock.now()
-        for run in runs:
-            if run.give_up_at is not None and run.give_up_at <= now:
-                found["expired"] += await _give_up(services, paths, run)
+        await _sweep_waiting(services, paths, runs, found)
         return
     keys = [path for run in runs if run.id not in services.handles for path in (paths.run(run.id), paths.lease(run.id))]
     for start in range(0, len(keys), MAX_PAGE):
@@ -118,13 +116,26 @@ async def _see_to_queued(services: Services, paths: Paths, one: Found) -> bool:
     return True
 
 
-async def _give_up(services: Services, paths: Paths, run: RunRecord) -> bool:
-    """Nobody decided in time: the run fails."""
+async def _sweep_waiting(services: Services, paths: Paths, runs: list[RunRecord], found: Counter[str]) -> None:
+    """Nobody decided in time: the run fails. Or a newer message was to interrupt it, and its process died first."""
+    now = services.clock.now()
+    signals = await services.store.get_many([paths.signal(run.id, "cancel") for run in runs])
+    for run in runs:
+        document = signals.get(paths.signal(run.id, "cancel"))
+        if document is not None:
+            await _end(services, paths, run, cancelled(SignalRecord.of(document.data).reason))
+        elif run.give_up_at is not None and run.give_up_at <= now:
+            late = RunTimedOut("Nobody decided within `runs.waiting_timeout`.")
+            found["expired"] += await _end(services, paths, run, late)
+
+
+async def _end(services: Services, paths: Paths, run: RunRecord, error: GoAgentsError) -> bool:
+    """End a run that waits. False: it waits no more."""
     try:
-        claim = await Takeover(services, paths, run.id, to_end=True).claim()
-        if claim is None or claim.run.status != "waiting":
+        claim = await Takeover(services, paths, run.id, to_end=True, waiting=True).claim()
+        if claim is None:
             return False
-        await end(services, paths, claim, RunTimedOut("Nobody decided within `runs.waiting_timeout`."))
+        await end(services, paths, claim, error)
     except (LeaseLost, NotFound, StoreConflict, OutcomeUnknown):
         return False  # somebody decided this moment, or the next sweep sees to it
     return True

@@ -50,14 +50,19 @@ class Found:
     read_at: datetime
 
     @property
+    def is_held(self) -> bool:
+        """A living process has its lease: it executes the run, or is about to end it."""
+        return bool(self.lease.owner) and not lease_is_over(self.lease, self.read_at)
+
+    @property
     def is_left_behind(self) -> bool:
         """A process had it, and its lease is over (or was taken from it so that a worker may go on)."""
-        return self.run.status == "running" and (not self.lease.owner or lease_is_over(self.lease, self.read_at))
+        return self.run.status == "running" and not self.is_held
 
     @property
     def is_free(self) -> bool:
         """Nobody executes it, and somebody may."""
-        return self.run.status in ("queued", "handed_off") or self.is_left_behind
+        return self.run.status in ("queued", "running", "handed_off") and not self.is_held
 
     @property
     def is_stale(self) -> bool:
@@ -82,13 +87,17 @@ def found_in(snapshot: Snapshot, paths: Paths, run_id: str) -> Found | None:
 
 @dataclass
 class Takeover:
-    """One attempt to take up one run, with its retries. `to_end`: it is only to be settled, and needs no place."""
+    """One attempt to take up one run, with its retries. `to_end`: it is only to be settled, and needs no place.
+
+    `waiting`: it is of interest only while it waits for a person.
+    """
 
     services: Services
     paths: Paths
     run_id: str
     token: str | None = None
     to_end: bool = False
+    waiting: bool = False
     wide: bool = False
     _mine: dict[str, Claim] = field(default_factory=dict)
 
@@ -125,8 +134,9 @@ class Takeover:
     def _may(self, found: Found) -> bool:
         if found.run.status in TERMINAL or (self.token is not None and found.lease.token != self.token):
             return False
+        waits = found.run.status == "waiting" and not found.is_held
         if self.to_end:
-            return found.is_free or found.run.status == "waiting"
+            return waits or (found.is_free and not self.waiting)
         return found.is_free and found.run.head is not None
 
     async def _take(self, found: Found) -> Claim | None:

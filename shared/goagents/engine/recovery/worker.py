@@ -1,13 +1,14 @@
 """What the worker does with a task: go on with a run until it ends, waits or is handed on; or deliver a webhook."""
 
 import asyncio
+from contextlib import suppress
 
 from goagents.dispatch.base import Task
 from goagents.engine.execution.deliveries import attempt
 from goagents.engine.execution.execute import end, launch
 from goagents.engine.execution.handle import RunHandle
 from goagents.engine.services import Services
-from goagents.errors import NotFound, RunError
+from goagents.errors import LeaseLost, NotFound, RunError
 from goagents.records import Paths
 
 from .takeover import Poisoned, Takeover
@@ -51,7 +52,8 @@ async def _begin(
     except Poisoned as poisoned:
         times = poisoned.claim.run.crashes
         error = RunError(f"The run was given up: {times} times its process died at the same step (runs.max_attempts).")
-        await end(services, paths, poisoned.claim, error)
+        with suppress(LeaseLost):  # somebody had it before it was written down
+            await end(services, paths, poisoned.claim, error)
         return None
     except NotFound:
         return None  # its cluster was deleted, and so it is, too
