@@ -63,6 +63,8 @@ class Watch:
         cursor, pause = after, FIRST_POLL
         while True:
             handle, before = self.here, cursor
+            if handle is not None and handle.attempt < cursor.attempt:
+                handle = None  # this process has lost the run, and does not know it yet
             direct = handle is not None and cursor >= handle.starts_after
             batch = (
                 handle.events(cursor, self._patience(handle))
