@@ -56,6 +56,7 @@ PROVIDERS: Mapping[str, str] = {
 TOOLSETS: Mapping[str, str] = {
     "http": "goagents.tools.http:build",
     "mcp": "goagents.tools.mcp:build",
+    "websocket": "goagents.tools.websocket:build",
 }
 _log = logging.getLogger("goagents.app")
 DISPATCH_SLACK = 15.0  # seconds the queue waits longer than the worker takes

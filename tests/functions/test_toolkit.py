@@ -73,6 +73,7 @@ async def test_the_http_tool_has_one_tool_for_each_function(opener: Opener):
         assert set(tools) == NAMES
         assert tools["orders_find_order"].definition.effect == "read"
         assert tools["orders_list_orders"].definition.effect == "read"
+        assert tools["orders_refund_order"].definition.effect == "idempotent"
         assert "Refunds a delivered order" in tools["orders_refund_order"].definition.description
         found = await call(tools["orders_list_orders"], email="ada@example.com", status="shipped")
         assert (found.is_error, '"item":"Analytical engine"' in text_of(found)) == (False, True)
@@ -84,7 +85,7 @@ async def test_the_http_tool_has_one_tool_for_each_function(opener: Opener):
 
 async def test_a_repeated_call_of_a_run_is_carried_out_once(opener: Opener):
     with orders() as server:
-        fields = {**entry(server), "include": ["refund_order"], "effect": "idempotent"}
+        fields = {**entry(server), "include": ["refund_order"]}
         (refund,) = (await opener.tools(**fields)).values()
         assert refund.definition.effect == "idempotent"
         first = await call(refund, body=REFUND)

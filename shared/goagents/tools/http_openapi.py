@@ -99,7 +99,7 @@ def _definition(spec: HttpToolSpec, name: str, operation: Operation) -> ToolDefi
         name,
         description[:_MAX_DESCRIPTION],
         operation.schema,
-        effect=spec.effect or default_effect((operation.method,)),
+        effect=spec.effect or operation.effect or default_effect((operation.method,)),
         timeout=spec.timeout,
         max_output=spec.max_output,
     )

@@ -8,7 +8,7 @@ from urllib.parse import urlencode
 from yarl import URL
 
 from goagents.errors import ToolInvalidArguments
-from goagents.tools.base import ToolDefinition
+from goagents.tools.base import Effect, ToolDefinition
 from goagents.tools.http_calls import Plan, header_value, json_bytes, path_value
 from goagents.tools.http_url import QueryPairs, UrlTemplate, plain
 
@@ -56,6 +56,7 @@ class Operation:
     trusted: bool
     parameters: tuple[Parameter, ...]
     body: RequestBody | None
+    effect: Effect | None = None  # what the document itself says of it
 
 
 @dataclass(frozen=True, slots=True)

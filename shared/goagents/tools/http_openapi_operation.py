@@ -3,11 +3,12 @@
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, cast
+from typing import Any, cast, get_args
 from urllib.parse import quote
 
 from yarl import URL
 
+from goagents.tools.base import Effect
 from goagents.tools.http_calls import JSON_TYPE
 from goagents.tools.http_openapi_call import STYLES, BodyKind, In, Operation, Parameter, RequestBody
 from goagents.tools.http_openapi_document import Document, Unsupported, mapping
@@ -69,7 +70,15 @@ def read_operation(
         trusted=place.trusted,
         parameters=tuple(parameters),
         body=body,
+        effect=_effect(place, node),
     )
+
+
+def _effect(place: Place, node: Mapping[str, Any]) -> Effect | None:
+    """Return what `x-goagents-effect` says, which tool functions do: a document that is trusted with credentials is
+    trusted with that."""
+    found = node.get("x-goagents-effect")
+    return found if place.trusted and found in get_args(Effect) else None
 
 
 def _description(place: Place, node: Mapping[str, Any], item: Mapping[str, Any]) -> str:
