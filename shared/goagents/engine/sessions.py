@@ -9,6 +9,7 @@ from goagents.store.base import AtVersion, Document, Merge, Query
 
 from .deletion import delete_session_records
 from .recovery.pointers import DELETING, Pointer, recover
+from .recovery.turns import advance
 from .services import Services
 
 
@@ -63,6 +64,9 @@ async def delete_session(services: Services, principal: Principal, session_id: s
     document, record = await _find(services, principal, session_id)
     if record.active_run not in (None, DELETING):
         await recover(services, paths, [Pointer(document.path, "active_run", record.active_run)])
+        document, record = await _find(services, principal, session_id)
+    if record.active_run is None and record.queue:
+        await advance(services, paths, document)
         document, record = await _find(services, principal, session_id)
     if record.active_run not in (None, DELETING):
         raise SessionBusy(f"The session is busy with the run {record.active_run}; wait for it to end.", retry_after=1)

@@ -17,6 +17,7 @@ from goagents.engine.execution.journal import Journal
 from goagents.engine.loaded import LoadedCluster
 from goagents.engine.names import AgentId
 from goagents.engine.recovery.pointers import DELETING, Pointer, recover
+from goagents.engine.recovery.turns import advance
 from goagents.engine.services import Services
 from goagents.engine.specs import cached, living, load, load_generation
 from goagents.errors import Conflict, LimitExceeded, NotFound, OutcomeUnknown, SessionBusy, StoreConflict
@@ -186,6 +187,9 @@ class Admission:
             if await recover(self._services, self._paths, [pointer]):
                 raise StoreConflict("The session was freed of a run that is over; read again.")
             return document
+        if session.queue:  # nobody gave the next one its turn, and it goes before this one
+            await advance(self._services, self._paths, document)
+            raise StoreConflict("A run that waited got its turn; read again.")
         newest = view.messages.documents[0].data["seq"] if view.messages.documents else 0
         if newest != session.head:
             raise StoreConflict("The session changed between two reads; read again.")

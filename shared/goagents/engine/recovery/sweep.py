@@ -12,17 +12,17 @@ from datetime import timedelta
 from goagents.dispatch.base import Task
 from goagents.engine.execution.deliveries import task_of
 from goagents.engine.execution.execute import end
-from goagents.engine.execution.settle import promote
 from goagents.engine.failures import cancelled
 from goagents.engine.services import Services
 from goagents.errors import GoAgentsError, LeaseLost, NotFound, OutcomeUnknown, RunTimedOut, StoreConflict
-from goagents.records import DeliveryRecord, Paths, RunRecord, SessionRecord, SignalRecord
+from goagents.records import DeliveryRecord, Paths, RunRecord, SignalRecord
 from goagents.resources import SweepReport
 from goagents.spec.config import Config
-from goagents.store.base import MAX_PAGE, MAX_WRITES, AtVersion, Document, Filter, Merge, Query
+from goagents.store.base import MAX_PAGE, MAX_WRITES, Document, Filter, Query
 
-from .pointers import enqueue, redispatch
+from .pointers import Pointer, enqueue, recover, redispatch
 from .takeover import Found, Takeover, found_in
+from .turns import advance
 
 PAGE = 200
 MAX_PAGES = 50  # of each kind and sweep
@@ -100,20 +100,10 @@ async def _see_to_queued(services: Services, paths: Paths, one: Found) -> bool:
     """A run waits behind another one. Where there is none any more, it is its turn."""
     path = paths.session(one.run.session)
     document = (await services.store.get_many([path])).get(path)
-    session = SessionRecord.of(document.data) if document else None
-    if document is None or session is None or session.active_run is not None:
-        return False
-    now = services.clock.now()
-    promoted = await promote(services, paths, session.queue, session.head + 1, now)
-    if promoted.run is None:
-        return False
-    changed = {"active_run": promoted.run, "queue": promoted.queue, "head": session.head + 1, "updated_at": now}
-    try:
-        await services.store.commit([Merge(path, changed, AtVersion(document.version)), *promoted.writes])
-    except (StoreConflict, OutcomeUnknown):
-        return False
-    await enqueue(services, Task("run", paths.tenant, promoted.run, promoted.token))
-    return True
+    active = document.data.get("active_run") if document else None
+    if active is not None and await recover(services, paths, [Pointer(path, "active_run", active)]):
+        document = (await services.store.get_many([path])).get(path)
+    return document is not None and await advance(services, paths, document)
 
 
 async def _sweep_waiting(services: Services, paths: Paths, runs: list[RunRecord], found: Counter[str]) -> None:
