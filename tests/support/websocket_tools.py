@@ -25,8 +25,7 @@ async def server(handler: Handler, port: int = 0, **options: Any) -> AsyncIterat
         yield f"{scheme}://127.0.0.1:{next(iter(running.sockets)).getsockname()[1]}"
 
 
-@asynccontextmanager
-async def websocket_tool(
+def toolset_of(
     *,
     allowed: Sequence[str] = ("127.0.0.0/8",),
     lookup: Lookup = system_lookup,
@@ -34,11 +33,17 @@ async def websocket_tool(
     terms: Terms | None = None,
     lent: Lent | None = None,
     **fields: Any,
-) -> AsyncIterator[Tool]:
-    """Give the tool of one entry, and close its toolset."""
+) -> WebsocketToolset:
+    """Return the toolset of one entry. Loopback is allowed unless `allowed` says otherwise."""
     fields = {"type": "websocket", "name": "ws", "reconnect": {"attempts": 0}, **fields}
     environment = ToolEnvironment((lent or Lent()).resolve, tuple(allowed), ca_bundle)
-    toolset = WebsocketToolset(WebsocketToolSpec.model_validate(fields), environment, terms, lookup)
+    return WebsocketToolset(WebsocketToolSpec.model_validate(fields), environment, terms, lookup)
+
+
+@asynccontextmanager
+async def websocket_tool(**fields: Any) -> AsyncIterator[Tool]:
+    """Give the tool of one entry, and close its toolset. `fields` as `toolset_of` takes them."""
+    toolset = toolset_of(**fields)
     try:
         (tool,) = await toolset.open()
         yield tool

@@ -14,12 +14,11 @@ from aiohttp import WSMessage, WSMsgType
 from goagents.errors import ToolFailed
 from goagents.spec.websocket import CorrelationSpec
 from goagents.tools.websocket_message import Received
-from goagents.tools.websocket_session import MAX_MESSAGE, Socket, hang_up
+from goagents.tools.websocket_session import FAREWELL_SECONDS, MAX_MESSAGE, Socket, hang_up
 
 _log = logging.getLogger(__name__)
 _MAX_PENDING = 1024  # calls that wait on one connection
 _MAX_REASON = 123  # what a close frame can carry
-_CLOSE_SECONDS = 5.0  # a server that goes on sending would otherwise never be through
 _CLOSE_CODES = {
     1000: "normal",
     1001: "going away",
@@ -61,20 +60,30 @@ class Listener(Protocol):
 
 
 class Connection:
-    """Belongs to its owner task; others send through it and wait. `place` is the host, for messages."""
+    """Belongs to its owner task; others send through it and wait.
+
+    `place` is the host, for messages; `farewell` are the seconds that the server has to answer our close frame.
+    """
 
     def __init__(
-        self, socket: Socket, place: str, correlation: CorrelationSpec | None, heartbeat: float | None
+        self,
+        socket: Socket,
+        place: str,
+        correlation: CorrelationSpec | None,
+        heartbeat: float | None,
+        farewell: float = FAREWELL_SECONDS,
     ) -> None:
         self._socket = socket
         self._place = place
         self._answer = (correlation.answer or correlation.field) if correlation is not None else None
         self._numeric = correlation is not None and correlation.numeric
         self._heartbeat = heartbeat
+        self._farewell = farewell
         self._pending: dict[str | int, asyncio.Future[Received]] = {}
         self._listener: Listener | None = None
         self._numbers = 0
         self._ending: Ending | None = None
+        self.passed_over = 0  # messages that no call waited for
         self._abandoned = False
         self._tasks = [asyncio.create_task(self._own())]
         self.used = asyncio.get_running_loop().time()
@@ -129,11 +138,11 @@ class Connection:
         """Close it in the background."""
         if not self._abandoned:
             self._abandoned = True
-            self._tasks.append(asyncio.create_task(hang_up(self._socket)))
+            self._tasks.append(asyncio.create_task(hang_up(self._socket, self._farewell)))
 
     async def closed(self) -> None:
         """Wait until nothing of it is left, after `abandon`: within a bound, whatever the server does."""
-        _, late = await asyncio.wait(self._tasks, timeout=_CLOSE_SECONDS)
+        _, late = await asyncio.wait(self._tasks, timeout=2 * self._farewell)
         for task in late:
             task.cancel()
         if late:
@@ -162,7 +171,7 @@ class Connection:
                     break
         finally:
             self._finish(ending)
-            await hang_up(self._socket)
+            await hang_up(self._socket, self._farewell)
 
     def _dispatch(self, message: Received) -> None:
         if self._listener is not None:
@@ -171,6 +180,7 @@ class Connection:
         found: Any = message.at(self._answer) if self._answer is not None and self._pending else None
         answer = self._pending.pop(found, None) if type(found) in (str, int) else None
         if answer is None:
+            self.passed_over += 1
             _log.debug("a message of %s is dropped: no call waits for it", self._place)
         elif not answer.done():
             answer.set_result(message)

@@ -97,9 +97,15 @@ class _Collector:
 async def ask(connection: Connection, message: Message) -> Received:
     """Send and wait for the answer. Raises Lost, ToolError."""
     if message.correlation is not None:
+        before = connection.passed_over
         with connection.expecting() as (number, answer):
             await connection.send(message.encode(number))
-            return await answer
+            try:
+                return await answer
+            except asyncio.CancelledError:
+                if passed := connection.passed_over - before:
+                    _log.info("no answer, but %d messages that repeat no awaited id: is `correlation` right?", passed)
+                raise
     first = _First()
     with connection.listening(first):
         await connection.send(message.encode())

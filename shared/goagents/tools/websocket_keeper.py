@@ -10,17 +10,19 @@ from dataclasses import dataclass
 from goagents.errors import ToolUnavailable
 from goagents.spec.tools import WebsocketToolSpec
 from goagents.tools.websocket_connection import Connection
-from goagents.tools.websocket_session import Address, HandshakeFailed, WebsocketSession
+from goagents.tools.websocket_session import FAREWELL_SECONDS, Address, HandshakeFailed, WebsocketSession
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """How connections are kept, in seconds: `setup` for one attempt to open one, `idle` until one is closed unused."""
+    """How connections are kept, in seconds: `setup` for one attempt to open one, `idle` until one is closed unused,
+    `farewell` for closing one."""
 
     setup: float = 30.0
     idle: float = 300.0
+    farewell: float = FAREWELL_SECONDS
 
 
 class Keeper:
@@ -93,7 +95,13 @@ class Keeper:
         if self._opening is None:
             self._opening = asyncio.create_task(self._renew())
             self._opening.add_done_callback(self._opened)
-        return await asyncio.shield(self._opening)
+        opening = self._opening
+        try:
+            return await asyncio.shield(opening)
+        except asyncio.CancelledError:
+            if opening.cancelled() and self._closed:
+                raise ToolUnavailable("the toolset is closed") from None
+            raise
 
     async def _renew(self) -> Connection:
         former, self._connection = self._connection, None
@@ -123,7 +131,7 @@ class Keeper:
             else:
                 self.trouble = None
                 address = self.address
-                return Connection(socket, address.place, self._correlation, address.heartbeat)
+                return Connection(socket, address.place, self._correlation, address.heartbeat, self._terms.farewell)
             left -= 1
             _log.info("%s cannot be connected to, %d attempts left", self.address.place, left + 1)
             await asyncio.sleep(min(pause, self._reconnect.max_backoff) * random.uniform(0.5, 1.0))  # noqa: S311 - no secret

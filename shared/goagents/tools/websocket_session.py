@@ -6,13 +6,14 @@ from dataclasses import dataclass, field
 from http import HTTPStatus
 
 import aiohttp
+from multidict import CIMultiDict
 from yarl import URL
 
 from goagents.errors import AddressRefused, ConfigurationError, ToolError, ToolFailed, ToolTimedOut
 from goagents.net.guarded import USER_AGENT, GuardedSession, explain
 
 MAX_MESSAGE = 4 << 20  # bytes of one message of a server; a longer one ends its connection
-_FAREWELL_SECONDS = 2.0  # for the server's answer to our close frame
+FAREWELL_SECONDS = 2.0  # for the server's answer to our close frame
 _PLAIN_SCHEMES = {"ws": "http", "wss": "https"}  # what the handshake is, and the guard knows
 _PHRASES = {status.value: status.phrase for status in HTTPStatus}
 _PASSING = frozenset({408, 425, 429, 500, 502, 503, 504})  # statuses that may be another a moment later
@@ -86,14 +87,16 @@ class WebsocketSession(GuardedSession):
     async def _connect(self, address: Address, headers: Mapping[str, str]) -> Socket:
         url = _plain(address.url)
         self.check(url)
+        every = CIMultiDict({"User-Agent": USER_AGENT})
+        every.update(headers)  # whatever the spelling: a header sent twice means what the server likes
         return await self.live().ws_connect(
             url,
-            headers={"User-Agent": USER_AGENT, **headers},
+            headers=every,
             protocols=address.subprotocols,
             heartbeat=address.heartbeat,
             max_msg_size=MAX_MESSAGE,
             autoclose=False,  # whoever waits is told first
-            timeout=aiohttp.ClientWSTimeout(ws_close=_FAREWELL_SECONDS),
+            timeout=aiohttp.ClientWSTimeout(ws_close=FAREWELL_SECONDS),
         )
 
     async def _without_redirect(
@@ -114,10 +117,10 @@ def _plain(url: URL) -> URL:
     return url.with_scheme(_PLAIN_SCHEMES[url.scheme])
 
 
-async def hang_up(socket: Socket) -> None:
+async def hang_up(socket: Socket, seconds: float = FAREWELL_SECONDS) -> None:
     """Close it with a handshake, within a bound even where the server reads nothing more."""
     try:
-        async with asyncio.timeout(2 * _FAREWELL_SECONDS):
+        async with asyncio.timeout(seconds):
             await socket.close()
     except TimeoutError:
         pass

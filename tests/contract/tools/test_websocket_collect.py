@@ -112,6 +112,7 @@ async def test_number_and_size_are_bounded():
     async def endless(socket: ServerConnection) -> None:
         for n in itertools.count():
             await socket.send(json.dumps({"n": n, "pad": "x" * 100}))
+            await asyncio.sleep(0)
 
     async with server(endless) as url:
         common = {"url": url, "mode": "collect", "until": {"field": "n", "equals": "never"}}

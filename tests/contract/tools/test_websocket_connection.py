@@ -11,7 +11,7 @@ from aiohttp import web
 from tests.support.http_tools import Lent, Serve, text_of
 from tests.support.outbound import FakeNames
 from tests.support.ports import free_port
-from tests.support.websocket_tools import CORRELATED, call, server, websocket_tool
+from tests.support.websocket_tools import CORRELATED, call, server, toolset_of, websocket_tool
 from websockets.asyncio.server import ServerConnection
 from websockets.typing import Subprotocol
 
@@ -150,20 +150,96 @@ async def test_a_connection_that_idles_is_closed_and_opened_again():
     assert len(opened) == 2
 
 
-async def test_nothing_is_left_after_closing_whatever_the_server_does(serve: Serve):
+@pytest.mark.parametrize("floods", [False, True])
+async def test_nothing_is_left_after_closing_whatever_the_server_does(serve: Serve, floods: bool):
     async def stuck(request: web.Request) -> web.StreamResponse:
         socket = web.WebSocketResponse(autoclose=False)
         await socket.prepare(request)
-        await asyncio.sleep(30)  # reads nothing, answers no close frame
+        while floods:  # reads nothing, answers no close frame
+            await socket.send_str("x" * 1000)
+            await asyncio.sleep(0)
+        await asyncio.sleep(30)
         return socket
 
     url = (await serve({"/": stuck})).replace("http", "ws")
-    async with websocket_tool(url=url, **CORRELATED) as tool:
+    async with websocket_tool(url=url, terms=Terms(farewell=0.1), **CORRELATED) as tool:
         waiting = asyncio.create_task(call(tool, message="x" * 1_000_000))
         await asyncio.sleep(0.05)
     with pytest.raises(ToolError):
         await waiting
     assert settled()
+
+
+async def test_closing_while_a_connection_is_being_opened(serve: Serve):
+    asked = asyncio.Event()
+
+    async def handler(request: web.Request) -> web.Response:
+        asked.set()
+        await asyncio.sleep(30)
+        return web.Response()
+
+    url = (await serve({"/": handler})).replace("http", "ws")
+    async with websocket_tool(url=url, **CORRELATED) as tool:
+        calls = [asyncio.create_task(call(tool, message="x")) for _ in range(2)]
+        await asked.wait()
+    for failed in await asyncio.gather(*calls, return_exceptions=True):
+        assert isinstance(failed, ToolUnavailable)
+        assert "the toolset is closed" in str(failed)
+    assert settled()
+
+
+async def test_cancelling_a_call_that_waits_for_a_connection_leaves_it_to_the_others(serve: Serve):
+    go_on = asyncio.Event()
+
+    async def handler(request: web.Request) -> web.StreamResponse:
+        await go_on.wait()
+        socket = web.WebSocketResponse()
+        await socket.prepare(request)
+        async for message in socket:
+            await socket.send_str(message.data)
+        return socket
+
+    url = (await serve({"/": handler})).replace("http", "ws")
+    async with websocket_tool(url=url, **CORRELATED) as tool:
+        first, second = (asyncio.create_task(call(tool, message=name)) for name in ("first", "second"))
+        await asyncio.sleep(0.02)
+        first.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await first
+        go_on.set()
+        assert "second" in text_of(await second)
+
+
+async def test_opening_again_keeps_what_is_open():
+    opened = []
+
+    async def handler(socket: ServerConnection) -> None:
+        opened.append(socket)
+        await echo(socket)
+
+    async with server(handler) as url:
+        toolset = toolset_of(url=url, **CORRELATED)
+        (before,) = await toolset.open()
+        await call(before, message="x")
+        (after,) = await toolset.open()
+        await asyncio.gather(call(before, message="x"), call(after, message="x"))
+        await toolset.aclose()
+        await toolset.aclose()
+    assert len(opened) == 1
+
+
+async def test_answers_that_repeat_another_id_are_told_to_the_operator(caplog: pytest.LogCaptureFixture):
+    caplog.set_level(logging.INFO, "goagents.tools")
+
+    async def handler(socket: ServerConnection) -> None:
+        async for _ in socket:
+            await socket.send('{"id": true}')
+            await socket.send('{"id": null}')
+
+    async with server(handler) as url, websocket_tool(url=url, timeout="100ms", **CORRELATED) as tool:
+        with pytest.raises(ToolTimedOut):
+            await call(tool, message="x")
+    assert "no answer, but 2 messages that repeat no awaited id" in caplog.text
 
 
 @pytest.mark.parametrize(
