@@ -58,31 +58,29 @@ async def stop(services: Services, principal: Principal, run_id: str, reason: st
 
     Raises NotFound, StoreError.
     """
-    found = await owned(services, principal, run_id)
     for attempt in range(ATTEMPTS):
-        if found.run.status in TERMINAL:
-            break
-        try:
-            await _stop(services, principal, found, reason)
-        except (StoreConflict, OutcomeUnknown, LeaseLost):
-            if attempt == ATTEMPTS - 1:
-                raise StoreConflict(f"The run {run_id} changes all the time; try again.") from None
-            await services.clock.sleep(random.uniform(0, 0.02) * 2**attempt)  # noqa: S311 - jitter
-        else:
-            found = await owned(services, principal, run_id)
-            break
         found = await owned(services, principal, run_id)
-    return found
+        if found.run.status in TERMINAL:
+            return found
+        try:
+            if await _stop(services, principal, found, reason):
+                return await owned(services, principal, run_id)
+        except (StoreConflict, OutcomeUnknown, LeaseLost):
+            await services.clock.sleep(random.uniform(0, 0.02) * 2**attempt)  # noqa: S311 - jitter
+    raise StoreConflict(f"The run {run_id} changes all the time; try again.")
 
 
-async def _stop(services: Services, principal: Principal, found: Found, reason: str | None) -> None:
-    """Raises StoreConflict where the run is not as it was found any more, LeaseLost, StoreError."""
+async def _stop(services: Services, principal: Principal, found: Found, reason: str | None) -> bool:
+    """Return whether that was all there is to do: the run is ended, or its owner knows and has it as before.
+
+    Raises StoreConflict where the run is not as it was found any more, LeaseLost, StoreError.
+    """
     paths = Paths(principal.tenant)
     handle = services.handles.get(found.run.id)
     if handle is not None:
         handle.stop("cancel", reason)
         await handle.finished()
-        return
+        return handle.over  # else it was just handed on, or began to wait
     if found.is_held:
         signal = SignalRecord(
             kind="cancel",
@@ -92,22 +90,28 @@ async def _stop(services: Services, principal: Principal, found: Found, reason: 
             expire_at=found.run.expire_at,
         )
         await services.store.commit([Put(paths.signal(found.run.id, "cancel"), signal.data())])
-        await _noticed(services, paths, found.run.id)
-        return
+        return await _noticed(services, paths, found.run)
     claim = await Takeover(services, paths, found.run.id, to_end=True).claim()
     if claim is None:
         raise StoreConflict("Somebody has taken the run up, or ended it, since it was read.")
     await end(services, paths, claim, cancelled(reason))
+    return True
 
 
-async def _noticed(services: Services, paths: Paths, run_id: str) -> None:
-    """Give the owner a moment to notice, so that most callers hear of the end at once."""
+async def _noticed(services: Services, paths: Paths, run: RunRecord) -> bool:
+    """Give the owner a moment to notice, so that most callers hear of the end at once.
+
+    False: the run was handed on meanwhile, or began to wait, and its owner may not have seen the wish.
+    """
     until = services.clock.monotonic() + min(PATIENCE, 2 * services.runs.poll_interval)
     while services.clock.monotonic() < until:
         await services.clock.sleep(0.1)
-        found = await find_run(services, paths, run_id)
+        found = await find_run(services, paths, run.id)
         if found is None or found.run.status in TERMINAL:
-            return
+            return True
+        if found.run.status != run.status:
+            return False
+    return True
 
 
 async def approve(services: Services, principal: Principal, run_id: str, decisions: Sequence[Decision]) -> Run:

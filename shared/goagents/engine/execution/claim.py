@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from goagents.engine.loaded import LoadedCluster
 from goagents.events import Cursor, EventType
-from goagents.records import RunRecord, StepRecord
+from goagents.records import RunRecord, SignalRecord, StepRecord
 from goagents.spec.cluster import AgentSpec
 from goagents.store.base import Document
 
@@ -34,6 +34,7 @@ class Claim:
     steps: tuple[StepRecord, ...] = ()
     crashed: bool = False
     first_kept: bool = False
+    wish: SignalRecord | None = None
 
     @property
     def in_doubt(self) -> frozenset[str]:

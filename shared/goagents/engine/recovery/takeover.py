@@ -22,7 +22,7 @@ from goagents.engine.specs import load_pinned
 from goagents.errors import LimitExceeded, OutcomeUnknown, StoreConflict
 from goagents.events import Cursor, EventType, RunEvent
 from goagents.ids import new_id
-from goagents.records import TERMINAL, LeaseRecord, Paths, RunRecord, SessionRecord, StepRecord
+from goagents.records import TERMINAL, LeaseRecord, Paths, RunRecord, SessionRecord, SignalRecord, StepRecord
 from goagents.spec.cluster import AgentSpec
 from goagents.store.base import AtVersion, Document, Merge, Page, Put, Snapshot, Write
 
@@ -170,6 +170,7 @@ class Takeover:
         record = SessionRecord.of(session.data) if session else None
         history = await read_history(self.services.store, self.paths, record, page) if page else History()
         taken = self._made(found, places, steps)
+        signal = snapshot.get(self.paths.signal(run.id, "cancel"))
         claim = Claim(
             run=taken,
             cluster=cluster,
@@ -181,6 +182,7 @@ class Takeover:
             steps=tuple(steps),
             crashed=found.is_left_behind,
             first_kept=not self.to_end,
+            wish=SignalRecord.of(signal.data) if signal else None,
         )
         await self._commit(found, claim, places, snapshot)
         return claim
@@ -196,7 +198,7 @@ class Takeover:
     async def _read(self, run: RunRecord, places: Places | None) -> tuple[Snapshot, Page | None, list[StepRecord]]:
         """Read what else there is to know, together."""
         store, paths = self.services.store, self.paths
-        keys = [paths.session(run.session), *(places.paths if places else ())]
+        keys = [paths.session(run.session), paths.signal(run.id, "cancel"), *(places.paths if places else ())]
         if self.to_end:
             snapshot, steps = await asyncio.gather(store.get_many(keys), read_steps(store, paths, run.id))
             return snapshot, None, steps

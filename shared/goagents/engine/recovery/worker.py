@@ -4,11 +4,13 @@ import asyncio
 from contextlib import suppress
 
 from goagents.dispatch.base import Task
+from goagents.engine.execution.claim import Claim
 from goagents.engine.execution.deliveries import attempt
 from goagents.engine.execution.execute import end, launch
 from goagents.engine.execution.handle import RunHandle
+from goagents.engine.failures import cancelled
 from goagents.engine.services import Services
-from goagents.errors import LeaseLost, NotFound, RunError
+from goagents.errors import GoAgentsError, LeaseLost, NotFound, RunError
 from goagents.records import Paths
 
 from .takeover import Poisoned, Takeover
@@ -36,7 +38,8 @@ async def take_up(
     """Go on with a run in this process; None where it is over, waits, or is another's.
 
     Whoever asks for it may go away: a run that is claimed is begun, or nobody could have it until its lease is over.
-    One that ended its process too often at the same step fails. Raises LimitExceeded, StoreError.
+    One that ended its process too often at the same step fails, and one that was to be cancelled is ended. Raises
+    LimitExceeded, StoreError.
     """
     beginning = asyncio.create_task(_begin(services, paths, run_id, seconds=seconds, token=token, most=most))
     services.beginning.add(beginning)
@@ -52,9 +55,16 @@ async def _begin(
     except Poisoned as poisoned:
         times = poisoned.claim.run.crashes
         error = RunError(f"The run was given up: {times} times its process died at the same step (runs.max_attempts).")
-        with suppress(LeaseLost):  # somebody had it before it was written down
-            await end(services, paths, poisoned.claim, error)
+        await _end(services, paths, poisoned.claim, error)
         return None
     except NotFound:
         return None  # its cluster was deleted, and so it is, too
+    if claim is not None and claim.wish is not None:
+        await _end(services, paths, claim, cancelled(claim.wish.reason))
+        return None
     return None if claim is None else launch(services, paths, claim, seconds=seconds, most=most)
+
+
+async def _end(services: Services, paths: Paths, claim: Claim, error: GoAgentsError) -> None:
+    with suppress(LeaseLost):  # somebody had it before it was written down
+        await end(services, paths, claim, error)
