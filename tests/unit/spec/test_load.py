@@ -153,7 +153,6 @@ class TestErrors:
         [
             "type: http, name: x, url: 'https://x', cache_ttl: 5s",
             "type: http, name: x, url: 'https://x', retries: 2",
-            "type: websocket, name: x, url: 'wss://x'",
             "type: python, name: x, module: os",
         ],
     )
