@@ -105,7 +105,7 @@ async def _again(services: Services, paths: Paths, run_id: str, until: float) ->
         raise Conflict("The run of this Idempotency-Key is gone; use a fresh key.")
     run = found.run
     watch = Watch(services, paths, run_id, run.session, str(AgentId(run.namespace, run.cluster, run.agent)), until)
-    if found.is_stale and run.head is not None and not services.ending:
+    if found.is_stale and not found.is_behind and not services.ending:
         watch.handle = await take_up(services, paths, run_id, seconds=services.config.server.timeout)
     return watch
 

@@ -124,7 +124,7 @@ class Watch:
             mine = self.handle is not None and not self.handle.lost
             if mine or found.run.status == "waiting" or self.time_is_up:
                 return run_view(found.run)
-            if found.is_stale and found.run.head is not None:
+            if found.is_stale and not found.is_behind:
                 await self._go_on(found)
                 if self.here is not None:
                     continue
@@ -193,7 +193,7 @@ class Watch:
             raise NotFound(f"There is no run {self.run_id!r} any more.")
         if found.run.status in TERMINAL:
             return None if await self._read(cursor) else found.run  # they may have come this moment
-        if found.is_stale and found.run.head is not None:
+        if found.is_stale and not found.is_behind:
             await self._go_on(found)
         return None
 

@@ -90,7 +90,7 @@ async def _sweep_runs(
         snapshot = await services.store.get_many(keys[start : start + MAX_PAGE])
         stale = [one for run in runs if (one := found_in(snapshot, paths, run.id)) is not None and one.is_stale]
         for one in stale:
-            if one.run.status == "queued" and one.run.head is None:
+            if one.is_behind:
                 found["redispatched"] += await _see_to_queued(services, paths, one)
             else:
                 found["redispatched"] += await redispatch(services, paths, one.run, snapshot)

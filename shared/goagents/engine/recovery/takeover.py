@@ -5,7 +5,7 @@ The lease decides: a new token is written at the version that was read, so one o
 
 import asyncio
 import random
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
@@ -63,6 +63,11 @@ class Found:
     def is_free(self) -> bool:
         """Nobody executes it, and somebody may."""
         return self.run.status in ("queued", "running", "handed_off") and not self.is_held
+
+    @property
+    def is_behind(self) -> bool:
+        """It waits for another run of its session. (Those of an older version have no `head` at all.)"""
+        return self.run.status == "queued" and self.run.head is None
 
     @property
     def is_stale(self) -> bool:
@@ -137,7 +142,7 @@ class Takeover:
         waits = found.run.status == "waiting" and not found.is_held
         if self.to_end:
             return waits or (found.is_free and not self.waiting)
-        return found.is_free and found.run.head is not None
+        return found.is_free and not found.is_behind
 
     async def _take(self, found: Found) -> Claim | None:
         run = found.run
@@ -168,6 +173,8 @@ class Takeover:
         if places is not None:
             await self._choose(places, snapshot)
         record = SessionRecord.of(session.data) if session else None
+        if run.head is None and record is not None and record.active_run == run.id:
+            found = replace(found, run=run.model_copy(update={"head": record.head}))  # an older version's
         history = await read_history(self.services.store, self.paths, record, page) if page else History()
         taken = self._made(found, places, steps)
         signal = snapshot.get(self.paths.signal(run.id, "cancel"))
@@ -176,7 +183,7 @@ class Takeover:
             cluster=cluster,
             agent=agent,
             journal=self._journal(found, taken),
-            history=_before(history, run.head or 0),
+            history=_before(history, taken.head or 0),
             first=_first(taken),
             starts_after=Cursor(taken.attempt, 0),
             steps=tuple(steps),
@@ -240,8 +247,8 @@ class Takeover:
         data = {name: value for name, value in lease.data().items() if name != "renewed_at"}
         changed = {
             name: getattr(run, name)
-            for name in ("status", "attempt", "crashes", "crashed_step", "started_at", "slot", "instance")
-            if getattr(run, name) != getattr(found.run, name)
+            for name in ("status", "attempt", "head", "crashes", "crashed_step", "started_at", "slot", "instance")
+            if getattr(run, name) != found.document.data.get(name)
         }
         writes: list[Write] = [
             Put(found.lease_document.path, data, AtVersion(found.lease_document.version), server_time=("renewed_at",)),
