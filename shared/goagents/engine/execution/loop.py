@@ -64,7 +64,7 @@ class Turn:
 
     `rounds` counts the answers of the model. `open_call` is a message whose calls are not all answered yet, `recorded`
     what earlier attempts left; `doubts` are the ids of calls that may have been carried out though no result is known,
-    `decisions` are people's, by the call's id. `asking`: a model's answer is under way.
+    `decisions` are people's on the calls of the open step, by the call's id. `asking`: a model's answer is under way.
     """
 
     candidates: tuple[Candidate, ...]
@@ -108,6 +108,8 @@ class Turn:
         self.new = list(found.messages)
         self.usage, self.rounds, self.tool_calls = found.usage, found.rounds, found.tool_calls
         self.steps.number = found.number
+        if found.open_call is None:
+            self.decisions = {}
 
 
 async def run_turn(turn: Turn) -> AsyncGenerator[Happening, None]:
@@ -283,7 +285,7 @@ async def _call_tools(turn: Turn, asked: Message, before: Recorded) -> AsyncGene
         results=before.results,
         effects=before.effects,
         doubts=turn.doubts,
-        decisions=turn.decisions if before.open_call is not None else {},
+        decisions=turn.decisions,
         said=turn.messages,
     )
     turn.steps.resume(calls, before.results)
@@ -306,6 +308,7 @@ async def _call_tools(turn: Turn, asked: Message, before: Recorded) -> AsyncGene
     message = Message("tool", tuple(results[call.id] for call in calls))
     turn.new.append(message)
     await turn.steps.tools_done(message)
+    turn.decisions = {}
     turn.pace.step_done()
 
 

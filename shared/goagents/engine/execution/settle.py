@@ -184,7 +184,7 @@ async def park(services: Services, paths: Paths, claim: Claim, turn: Turn, waiti
         "status": "waiting",
         "waiting": waiting.model_dump(mode="json"),
         "give_up_at": waiting.until,
-        "decisions": _other_decisions(claim.run, waiting),
+        "decisions": _other_decisions(turn, waiting),
         "slot": None,
         "instance": None,
         "unfinished": [],
@@ -208,10 +208,10 @@ async def park(services: Services, paths: Paths, claim: Claim, turn: Turn, waiti
     return tasks
 
 
-def _other_decisions(run: RunRecord, waiting: Waiting) -> dict[str, Any]:
+def _other_decisions(turn: Turn, waiting: Waiting) -> dict[str, Any]:
     """What was decided on a call counts once: where it waits again, a person decides again."""
     ids = {call.call_id for call in waiting.calls}
-    return {call: decision for call, decision in (run.decisions or {}).items() if call not in ids}
+    return {call: dict(decision) for call, decision in turn.decisions.items() if call not in ids}
 
 
 def _outcome(claim: Claim, turn: Turn | None, error: GoAgentsError | None, now: datetime) -> dict[str, Any]:
