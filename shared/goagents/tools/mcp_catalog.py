@@ -150,12 +150,13 @@ def _problem(schema: dict[str, Any]) -> str | None:
 
 
 def _schema(tool: types.Tool) -> dict[str, Any]:
-    """Return the schema as providers take it: with `properties`, which servers leave out where there are none, and
-    without `$schema`, unless the schema is of an older dialect."""
+    """Return the schema with `properties`, which providers want and servers leave out where there are none, and without
+    a `$schema` that nobody knows."""
     properties = tool.input_schema.get("properties")
     whole = {"type": "object", **tool.input_schema, "properties": {} if properties is None else properties}
-    plain = {name: value for name, value in whole.items() if name != "$schema"}
-    return whole if len(plain) < len(whole) and _problem(plain) is not None and _problem(whole) is None else plain
+    if "$schema" not in whole or _problem(whole) is None:
+        return whole
+    return {name: value for name, value in whole.items() if name != "$schema"}
 
 
 def _definition(spec: McpToolSpec, name: str, tool: types.Tool) -> ToolDefinition:

@@ -60,12 +60,14 @@ async def test_what_the_model_cannot_be_offered_is_left_out_with_its_reason(
             "properties": {"pair": {"type": "array", "items": [{"type": "string"}, {"type": "number"}]}},
         }},
         {"name": "modern", "inputSchema": {"$schema": "https://json-schema.org/draft/2020-12/schema", **OBJECT}},
+        {"name": "strange", "inputSchema": {"$schema": "https://schemas.example/own", **OBJECT}},
     ]  # fmt: skip
     url = await serve(scripted(tools_list=listing(*tools)))
     found = await mcp.tools(f"{url}/mcp")
-    assert list(found) == ["kb_fine", "kb_older", "kb_modern"]
+    assert list(found) == ["kb_fine", "kb_older", "kb_modern", "kb_strange"]
     assert found["kb_older"].definition.parameters["$schema"].endswith("draft-07/schema#")
-    assert "$schema" not in found["kb_modern"].definition.parameters
+    assert found["kb_modern"].definition.parameters["$schema"].endswith("2020-12/schema")
+    assert "$schema" not in found["kb_strange"].definition.parameters
     assert "the server's tool outside is left out: its schema is not a valid JSON Schema" in caplog.text
     assert "the server's tool huge is left out: its schema is longer than 64 KiB" in caplog.text
     with pytest.raises(ToolUnavailable, match=r"no tool remains \(huge: its schema is longer"):
