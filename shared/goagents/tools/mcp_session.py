@@ -110,6 +110,8 @@ class Connection:
         self.over = True
         self._leaving.set()
         self._closing.set()
+        if not self._ready.done():
+            self._owner.cancel()  # it is still being opened, and looks at nothing else
         _, late = await asyncio.wait({self._owner}, timeout=self.terms.farewell)
         if late:
             self._owner.cancel()

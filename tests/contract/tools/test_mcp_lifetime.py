@@ -2,16 +2,16 @@
 
 import asyncio
 import os
+import time
 from pathlib import Path
 
 import psutil
 import pytest
 from tests.support.http_tools import text_of
-from tests.support.mcp_tools import McpOpener, call, command, eventually, named, running
+from tests.support.mcp_tools import HOME, McpOpener, call, command, eventually, named, running
 
 from goagents.errors import ToolFailed, ToolUnavailable
 from goagents.messages import TextPart
-from goagents.tools.mcp import McpToolset
 from goagents.tools.mcp_session import Terms
 
 
@@ -137,11 +137,17 @@ async def test_closing_while_calls_are_open_fails_them(mcp: McpOpener):
 
 
 async def test_opening_that_is_given_up_leaves_nothing_running(mcp: McpOpener):
-    toolset: McpToolset = mcp.toolset(f"{command()} ; sleep 600".replace(" ;", ""))
+    toolset = mcp.toolset(command(HOME / "raw.py", "never"))
     opening = asyncio.create_task(toolset.open())
-    await asyncio.sleep(0.2)
+
+    async def started() -> list[psutil.Process]:
+        children = psutil.Process().children(recursive=True)
+        return [child for child in children if "raw.py" in " ".join(child.cmdline())]
+
+    (program,) = await eventually(started, "the program is started")
+    began = time.monotonic()
     opening.cancel()
     with pytest.raises(asyncio.CancelledError):
         await opening
-    children = psutil.Process().children(recursive=True)
-    assert not [child for child in children if "sample.py" in " ".join(child.cmdline())]
+    assert await gone(program.pid)
+    assert time.monotonic() - began < 8  # the time a program has to end by itself, and not that of a whole opening
