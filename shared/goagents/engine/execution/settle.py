@@ -38,7 +38,8 @@ def status_of(error: GoAgentsError | None) -> Status:
 class Settlement:
     """The end of a run: messages, usage, slot, instance and session released, the next run of the session promoted.
 
-    `tasks` is what to dispatch once the commit is done.
+    `tasks` is what to dispatch once the commit is done: what any of its tries decided, for the one that was applied may
+    be one whose answer did not come. A task too many does nothing.
     """
 
     services: Services
@@ -47,6 +48,7 @@ class Settlement:
     turn: Turn | None
     error: GoAgentsError | None
     tasks: list[Task] = field(default_factory=list)
+    _token: str = field(default_factory=lambda: new_id("lease"))
     _outcome: dict[str, Any] = field(default_factory=dict)
 
     async def commit(self) -> None:
@@ -55,9 +57,9 @@ class Settlement:
         if (outbox := self.claim.journal.outbox) is not None:
             self._outcome["event"] = str(outbox.cursor)
         await self.claim.journal.conclude(self._build, OVER)
+        self.tasks = list(dict.fromkeys(self.tasks))
 
     async def _build(self, again: bool) -> Sequence[Write]:
-        self.tasks = []
         session = self.claim.session
         if again or session is None:
             path = self.paths.session(self.claim.run.session)
@@ -102,12 +104,12 @@ class Settlement:
         changed: dict[str, Any] = {"head": head, "active_run": None, "queue": session.queue, "updated_at": now}
         if self.turn is not None and self.turn.history.compacted > session.compacted:
             changed |= {"compacted": self.turn.history.compacted, "summary": self.turn.history.summary}
-        promoted = await promote(self.services, self.paths, session.queue, head + 1, now)
+        promoted = await promote(self.services, self.paths, session.queue, head + 1, now, self._token)
         if session.queue:
             changed["queue"] = promoted.queue
         if promoted.run is not None:
             changed |= {"active_run": promoted.run, "head": head + 1}
-            self.tasks.append(Task("run", self.paths.tenant, promoted.run, promoted.token))
+            self.tasks.append(Task("run", self.paths.tenant, promoted.run, self._token))
         return [Merge(document.path, changed, AtVersion(document.version)), *promoted.writes]
 
     def _delivery(self, ended: RunRecord, now: datetime) -> list[Write]:
@@ -120,13 +122,17 @@ class Promotion:
     """The run that goes next, the runs that wait behind it, and the writes that make it so."""
 
     run: str | None
-    token: str
     queue: list[str]
     writes: list[Write]
 
 
-async def promote(services: Services, paths: Paths, queue: Sequence[str], seq: int, now: datetime) -> Promotion:
-    """Find the first run of `queue` that still waits; its user message becomes number `seq` of the session."""
+async def promote(
+    services: Services, paths: Paths, queue: Sequence[str], seq: int, now: datetime, token: str
+) -> Promotion:
+    """Find the first run of `queue` that still waits; its user message becomes number `seq` of the session.
+
+    `token` is new: whoever may be cancelling the run knows it without a place in the session, and is fenced.
+    """
     for position, run_id in enumerate(queue):
         keys = [paths.run(run_id), paths.lease(run_id)]
         snapshot = await services.store.get_many(keys)
@@ -135,14 +141,13 @@ async def promote(services: Services, paths: Paths, queue: Sequence[str], seq: i
             continue  # it was cancelled, or its records are gone
         run = RunRecord.of(document.data)
         message = MessageRecord(seq=seq, run=run.id, agent=run.agent, message=run.input, created_at=now)
-        token = new_id("lease")  # whoever may be cancelling it knows it without a place in the session: fenced
         writes: list[Write] = [
             Put(paths.message(run.session, seq), message.data(), ABSENT),
             Merge(document.path, {"head": seq}, AtVersion(document.version)),
             unowned(lease, token, services.runs.dispatch_grace),
         ]
-        return Promotion(run_id, token, list(queue[position + 1 :]), writes)
-    return Promotion(None, "", [], [])
+        return Promotion(run_id, list(queue[position + 1 :]), writes)
+    return Promotion(None, [], [])
 
 
 def told(paths: Paths, run: RunRecord, event: str, now: datetime, tasks: list[Task]) -> list[Write]:

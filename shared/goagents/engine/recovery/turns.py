@@ -4,6 +4,7 @@ from goagents.dispatch.base import Task
 from goagents.engine.execution.settle import promote
 from goagents.engine.services import Services
 from goagents.errors import OutcomeUnknown, StoreConflict
+from goagents.ids import new_id
 from goagents.records import Paths, SessionRecord
 from goagents.store.base import AtVersion, Document, Merge
 
@@ -18,8 +19,8 @@ async def advance(services: Services, paths: Paths, document: Document) -> bool:
     session = SessionRecord.of(document.data)
     if session.active_run is not None or not session.queue:
         return False
-    now = services.clock.now()
-    promoted = await promote(services, paths, session.queue, session.head + 1, now)
+    now, token = services.clock.now(), new_id("lease")
+    promoted = await promote(services, paths, session.queue, session.head + 1, now, token)
     changed = {"queue": promoted.queue, "updated_at": now}
     if promoted.run is not None:
         changed |= {"active_run": promoted.run, "head": session.head + 1}
@@ -29,5 +30,5 @@ async def advance(services: Services, paths: Paths, document: Document) -> bool:
         return False
     if promoted.run is None:
         return False
-    await enqueue(services, Task("run", paths.tenant, promoted.run, promoted.token))
+    await enqueue(services, Task("run", paths.tenant, promoted.run, token))
     return True
