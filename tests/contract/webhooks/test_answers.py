@@ -75,7 +75,22 @@ def _date(seconds: float) -> str:
         ("", None),
     ],
     # named here: some hold the time, and two workers that collect them must name them alike
-    ids="seconds none spaces huge date past far zone negative fraction digits word year empty".split(),
+    ids=[
+        "seconds",
+        "none",
+        "spaces",
+        "huge",
+        "date",
+        "past",
+        "far",
+        "zone",
+        "negative",
+        "fraction",
+        "digits",
+        "word",
+        "year",
+        "empty",
+    ],
 )
 async def test_a_busy_receiver_says_when_to_come_again(
     send: Send, serve: Serve, status: int, asked: str, seconds: float | None
