@@ -92,8 +92,10 @@ async def redispatch(services: Services, paths: Paths, run: RunRecord, snapshot:
     token = new_id("lease")
     try:
         await services.store.commit([unowned(document, token, services.runs.dispatch_grace)])
-    except (StoreConflict, OutcomeUnknown):
-        return False  # somebody else was faster, or the next one to come by sees to it
+    except StoreConflict:
+        return False  # somebody else was faster
+    except OutcomeUnknown:
+        pass  # if it was applied, the task has the right token; if not, it does nothing
     await enqueue(services, Task("run", paths.tenant, run.id, token))
     return True
 

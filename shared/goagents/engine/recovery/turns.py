@@ -26,8 +26,10 @@ async def advance(services: Services, paths: Paths, document: Document) -> bool:
         changed |= {"active_run": promoted.run, "head": session.head + 1}
     try:
         await services.store.commit([Merge(document.path, changed, AtVersion(document.version)), *promoted.writes])
-    except (StoreConflict, OutcomeUnknown):
+    except StoreConflict:
         return False
+    except OutcomeUnknown:
+        pass  # if it was applied, the task has the right token; if not, it does nothing
     if promoted.run is None:
         return False
     await enqueue(services, Task("run", paths.tenant, promoted.run, token))
