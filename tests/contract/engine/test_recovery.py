@@ -38,6 +38,7 @@ from goagents.messages import Message, TextPart, ToolResultPart
 from goagents.resources import Decision, Run
 from goagents.store.base import Store
 from goagents.testing.dispatch import RecordingDispatch
+from goagents.testing.faults import Fault, FaultyStore, writes_to
 from goagents.testing.kill_points import KillPoint
 
 
@@ -144,6 +145,25 @@ async def test_of_many_who_take_it_up_at_once_one_does(store: Store):
     dying.store.unplugged = False  # type: ignore[attr-defined]
     await dying.handles[watch.run_id].finished()
     await at_rest(services, "talk")
+
+
+@pytest.mark.parametrize("kind", ["answer_lost", "request_lost", "late", "conflict"])
+async def test_a_sweep_whose_answer_was_lost_has_the_run_gone_on_with(store: Store, kind: Any):
+    queue, shop = RecordingDispatch(), Shop()
+    services = process(store, STEP, shop, queue)
+    await applied(services, shop_cluster())
+    run_id = await dies(services, KillPoint.AFTER_RESULTS)
+    faulty = FaultyStore(store, [Fault(kind, writes_to("/lease/"))])
+    await sweep(process(faulty, STEP, shop, queue))
+    await faulty.flush()
+    assert faulty.injected
+    await work(services, queue)
+    applied_at_once = kind in ("answer_lost", "late")
+    assert (await record(store, run_id)).status == ("succeeded" if applied_at_once else "running")
+    await sweep(services)
+    await work(services, queue)
+    run = await record(store, run_id)
+    assert (run.status, run.attempt) == ("succeeded", 2)
 
 
 async def test_a_task_of_an_older_token_does_nothing(store: Store):
