@@ -1,7 +1,7 @@
 """Turns of agents: what the model gets, what tools do, how failures are told."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from typing import Any
 
 import pytest
@@ -22,7 +22,9 @@ from goagents.records import RunRecord
 from goagents.resources import ChatRequest
 from goagents.store.base import Query, Store
 from goagents.telemetry.base import ModelCallFinished, RunFinished
+from goagents.testing.models import ScriptedModel
 from goagents.testing.tools import StaticToolset, function_tool
+from goagents.tools.base import Tool
 
 LOOKUP = {
     "type": "object",
@@ -271,3 +273,50 @@ async def test_a_variable_that_a_posted_cluster_may_not_read_stays_unread(store:
     assert refused.value.status == 422
     assert "hunter2" not in str(refused.value)
     await at_rest(services, "talk")
+
+
+class _Changing(StaticToolset):
+    """Its tools have changed as soon as there are others than it listed."""
+
+    listed: int = 0
+
+    async def open(self) -> Sequence[Tool]:
+        self.listed = len(self.tools)
+        return await super().open()
+
+    @property
+    def stale(self) -> bool:
+        return self.listed != len(self.tools)
+
+
+async def test_tools_that_change_are_listed_anew_for_the_next_run(store: Store):
+    async def fine(arguments: Mapping[str, Any]) -> str:
+        return "fine"
+
+    tools = [function_tool("one", fine)]
+    toolset = _Changing(tools)
+    model = ScriptedModel("first", "second", "third")
+    services = engine(store, model, {"crm": toolset})
+    await applied(services, manifest({"tools": [{"type": "http", "name": "crm", "url": "https://crm.example"}]}))
+    await chat(services)
+    tools.append(function_tool("two", fine))
+    await chat(services)
+    await chat(services)
+    assert [[tool.name for tool in request.tools] for request in model.requests] == [
+        ["one"],
+        ["one", "two"],
+        ["one", "two"],
+    ]
+    assert (toolset.opened, toolset.closed) == (2, False)
+
+
+async def test_a_toolset_that_does_not_fit_is_closed(store: Store):
+    async def fine(arguments: Mapping[str, Any]) -> str:
+        return "fine"
+
+    first, second = StaticToolset([function_tool("same", fine)]), StaticToolset([function_tool("same", fine)])
+    services = engine(store, toolsets={"one": first, "two": second})
+    entries = [{"type": "http", "name": name, "url": "https://x.example"} for name in ("one", "two")]
+    await applied(services, manifest({"tools": entries}))
+    await chat(services)
+    assert sorted((first.closed, second.closed)) == [False, True]

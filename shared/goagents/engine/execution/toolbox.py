@@ -13,42 +13,61 @@ from goagents.spec.cluster import AgentSpec
 from goagents.spec.tools import ToolSpec
 from goagents.store.base import Merge
 from goagents.telemetry.base import ToolsetFailed
-from goagents.tools.base import Tool
+from goagents.tools.base import ChangingToolset, Tool
 
 OPEN_TIMEOUT = 20.0
 RETRY_AFTER = 30.0  # seconds until a toolset that failed is tried again
 
 
 async def open_toolbox(services: Services, paths: Paths, cluster: LoadedCluster, agent: AgentSpec) -> Toolbox:
-    """Return the agent's tools, opened once per process and generation; failed ones are tried again after a while."""
+    """Return the agent's tools, opened once per process and generation.
+
+    Failed ones are tried again after a while, and those that have changed are listed anew; runs in progress keep what
+    they have.
+    """
     box = cluster.toolboxes.get(agent.name)
     if box is not None and not _due(services, box):
         return box
     async with cluster.opening:
-        box = cluster.toolboxes.setdefault(agent.name, Toolbox())
-        missing = [spec for spec in agent.tools if spec.name not in box.toolsets]
+        box = _without(cluster.toolboxes.get(agent.name, Toolbox()))
+        missing = [spec for spec in agent.tools if spec.name in _changed(box) or spec.name not in box.toolsets]
         if missing:
             await asyncio.gather(*(_open(services, paths, cluster, agent, box, spec) for spec in missing))
             box.retry_at = services.clock.monotonic() + RETRY_AFTER
+        cluster.toolboxes[agent.name] = box
     return box
 
 
 def _due(services: Services, box: Toolbox) -> bool:
-    return bool(box.failed) and services.clock.monotonic() >= box.retry_at
+    return bool(_changed(box)) or (bool(box.failed) and services.clock.monotonic() >= box.retry_at)
+
+
+def _changed(box: Toolbox) -> set[str]:
+    return {name for name, one in box.toolsets.items() if isinstance(one, ChangingToolset) and one.stale}
+
+
+def _without(box: Toolbox) -> Toolbox:
+    """Return a copy of `box` without the tools that are to be listed anew, whose toolsets stay open."""
+    changed = _changed(box)
+    kept = {name: tool for name, tool in box.tools.items() if tool.spec.name not in changed}
+    return Toolbox(kept, dict(box.failed), dict(box.toolsets), box.retry_at)
 
 
 async def _open(
     services: Services, paths: Paths, cluster: LoadedCluster, agent: AgentSpec, box: Toolbox, spec: ToolSpec
 ) -> None:
     before = box.failed.get(spec.name)
+    toolset = box.toolsets.pop(spec.name, None)
     try:
-        toolset = services.toolsets.build(spec, trusted=cluster.trusted)
+        toolset = toolset or services.toolsets.build(spec, trusted=cluster.trusted)
         async with asyncio.timeout(OPEN_TIMEOUT):
             tools = await toolset.open()
         opened = {tool.definition.name: OpenTool(tool, _compile(tool), spec) for tool in tools}
         _refuse_clashes(box, opened)
     except (ToolError, TimeoutError) as error:
         box.failed[spec.name] = str(error) or f"It did not open within {OPEN_TIMEOUT:.0f} s."
+        if toolset is not None:
+            await toolset.aclose()  # what was begun of it must not outlive this
     else:
         box.failed.pop(spec.name, None)
         box.toolsets[spec.name] = toolset
