@@ -106,8 +106,12 @@ async def enqueue(services: Services, task: Task) -> None:
         await services.dispatch.enqueue(task)
     except DispatchFailed as error:
         _log.warning("The run %s waits for the sweeper: %s", task.run, error)
-        if task.kind == "run":
-            await _expect_nobody(services, Paths(task.tenant), task)
+    except Exception:  # noqa: BLE001 - a defect of the queue's adapter must not keep who waits for the run's end
+        _log.exception("The run %s waits for the sweeper", task.run)
+    else:
+        return
+    if task.kind == "run":
+        await _expect_nobody(services, Paths(task.tenant), task)
 
 
 async def _expect_nobody(services: Services, paths: Paths, task: Task) -> None:
