@@ -68,6 +68,21 @@ async def test_a_deployment_whose_queue_takes_nothing_still_answers(store: Store
     await at_rest(services, "talk")
 
 
+async def test_a_defect_of_the_queue_keeps_nobody_waiting(store: Store, caplog: pytest.LogCaptureFixture):
+    class Broken(RecordingDispatch):
+        async def enqueue(self, task: Task) -> None:
+            raise ZeroDivisionError("a defect")
+
+    services = process(store, Answering(), dispatch=Broken())
+    await applied(services)
+    first = await say(services, "one", webhook="https://hooks.example.com/x", kind="background")
+    assert (await asyncio.wait_for(first.result(), 20)).message.text == "re: one"
+    second = await say(services, "two", "other")
+    assert (await asyncio.wait_for(second.result(), 20)).message.text == "re: two"
+    assert "waits for the sweeper" in caplog.text
+    await at_rest(services, "talk")
+
+
 async def test_a_run_whose_cluster_was_deleted_is_nobodys(store: Store):
     queue, held = RecordingDispatch(), Held()
     services = process(store, held, dispatch=queue)
