@@ -63,9 +63,7 @@ async def start(
         session=request.session_id or new_id("session"),
         kind=kind,
         key=key_hash(principal, agent, idempotency_key) if idempotency_key else None,
-        payload_hash=hashlib.sha256(
-            to_json([agent_id, request.model_dump(mode="json", exclude_none=True)])
-        ).hexdigest(),
+        payload_hash=_digest(agent_id, request),
         policy=request.session_policy,
         webhook=webhook,
     )
