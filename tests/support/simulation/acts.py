@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from goagents.records import TERMINAL
 from goagents.testing.faults import Fault, Kind
 
-from .agents import EFFECTS, Plan
+from .agents import EFFECTS, SHORT_OF_MEMORY, Plan
 from .workers import Weather, Worker
 from .world import BUSY, Request, World
 
@@ -241,7 +241,7 @@ ASKS = st.builds(
     WORKERS,
     st.sampled_from([0, 0, 0, 1, 2, 3]),
     st.sampled_from(["chat", "stream", "background"]),
-    st.sampled_from(["clerk", "clerk", "aide"]),
+    st.sampled_from(["clerk", "clerk", "aide", SHORT_OF_MEMORY, SHORT_OF_MEMORY]),
     st.sampled_from([None, None, "enqueue", "interrupt", "reject"]),
     PLANS,
     st.booleans(),

@@ -1,4 +1,4 @@
-"""Models and tools of the simulation: what they do is planned by the request, and every call of them is checked.
+"""Plans and tools of the simulation: what agents do is told by the request, and every call of a tool is checked.
 
 An answer, and what a tool returns, holds a number that is never used again: what was computed twice differs, so it is
 seen whose answer the store, the session and the followers hold.
@@ -6,20 +6,19 @@ seen whose answer the store, the session and the followers hold.
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import Mapping
 from contextvars import ContextVar
 from dataclasses import asdict, dataclass, field
 from itertools import count
 from random import Random
 from typing import Any
 
-from goagents.errors import ProviderUnavailable, ToolFailed
-from goagents.messages import MESSAGE, Message, TextPart, ToolCallPart, Usage
-from goagents.providers.base import ModelEvent, ModelRequest, ModelResponse, Provider, TextDelta
+from goagents.errors import ToolFailed
+from goagents.messages import MESSAGE
 from goagents.testing.tools import ANY_OBJECT, StaticToolset, StaticToolsets
 from goagents.tools.base import Effect, ToolContext, ToolDefinition, ToolResult, text_result
 
-from .ledger import PATHS, Ledger, Process
+from .ledger import Ledger, Process
 
 EFFECTS: Mapping[str, Effect] = {
     "look": "read",
@@ -28,8 +27,9 @@ EFFECTS: Mapping[str, Effect] = {
     "wire": "unsafe",  # of unknown outcome: a person decides
     "sign": "unsafe",  # a person always decides first
 }
+SHORT_OF_MEMORY = "brief"  # an agent whose sessions are summarised soon
 PACES = {"quick": (0.05, 0.6), "steady": (0.5, 4.0), "slow": (4.0, 16.0), "endless": (20.0, 70.0)}
-_execution: ContextVar[tuple[str, int]] = ContextVar("simulated_execution")
+execution: ContextVar[tuple[str, int]] = ContextVar("simulated_execution")  # the run and its attempt
 
 
 @dataclass(frozen=True)
@@ -44,8 +44,9 @@ class Plan:
     insists: bool = False
     fails: int | None = None
 
-    def text(self, number: int) -> str:
-        return f"#{number} {json.dumps(asdict(self))}"
+    def text(self, number: int, padding: int = 0) -> str:
+        """Return the message that asks for it, longer by `padding` characters."""
+        return f"#{number} {json.dumps(asdict(self))}{' ' * padding}"
 
     @classmethod
     def parse(cls, text: str) -> tuple[int, "Plan"]:
@@ -84,105 +85,6 @@ class Work:
         await asyncio.sleep(self.dice.uniform(low, high))
 
 
-class Models:
-    """The providers of one process."""
-
-    def __init__(self, work: Work, process: Process, attempt_of: Any) -> None:
-        self._model = _Model(work, process)
-        self._attempt_of = attempt_of
-
-    async def get(self, name: str) -> Provider:
-        """Called by each execution as it begins: from here on its calls are known to be of that attempt."""
-        task = asyncio.current_task()
-        run = task.get_name() if task else ""
-        _execution.set((run, self._attempt_of(run)))
-        return self._model
-
-    def check(self, name: str) -> None:
-        """There is one for every name."""
-
-    async def aclose(self) -> None:
-        """Nothing to close."""
-
-
-class _Model:
-    name = "scripted"
-
-    def __init__(self, work: Work, process: Process) -> None:
-        self._work = work
-        self._process = process
-
-    async def stream(self, request: ModelRequest) -> AsyncGenerator[ModelEvent, None]:
-        work = self._work
-        start = max(i for i, message in enumerate(request.messages) if message.role == "user")
-        number, plan = Plan.parse(request.messages[start].text)
-        said = request.messages[start + 1 :]
-        rounds = sum(message.role == "assistant" for message in said)
-        work.asked += 1
-        work.ledger.note(f"{self._process.name} asks the model #{number}, round {rounds}")
-        self._check(number, request.messages[: start + 1], said)
-        message = self._answer(number, plan, said)
-        if plan.fails == rounds and not work.calm:
-            raise ProviderUnavailable("the simulated provider is away")
-        pieces = message.text.split("|")
-        for i, piece in enumerate(pieces):
-            await work.take_time(plan)
-            yield TextDelta(piece if i == 0 else f"|{piece}")
-        yield ModelResponse(message, "tool_use" if message.tool_calls else "end_turn", Usage(10, 5), "planned")
-
-    def _answer(self, number: int, plan: Plan, said: Sequence[Message]) -> Message:
-        fresh = self._work.fresh()
-        calls = _insisted(plan, said, fresh)
-        planned = sum(not _is_insisting(message) for message in said if message.role == "assistant")
-        if not calls and planned < len(plan.rounds):
-            calls = [
-                ToolCallPart(f"c{fresh}.{i}", tool, {"about": f"{number}.{planned}.{i}"})
-                for i, tool in enumerate(plan.rounds[planned])
-            ]
-        text = TextPart(f"#{number}|round {planned}|{'calls' if calls else 'answer'} {fresh}")
-        return Message("assistant", (text, *calls), "scripted", "planned")
-
-    def _check(self, number: int, before: Sequence[Message], said: Sequence[Message]) -> None:
-        """The model gets the session as it was before the run, then what is recorded of the run, and nothing else."""
-        ledger, (run, attempt) = self._work.ledger, _execution.get()
-        head = ledger.run(run).get("head") or 0
-        session = list(ledger.under(PATHS.messages(ledger.run(run)["session"])).values())
-        steps = [step for step in ledger.under(PATHS.steps(run)).values() if step["kind"] in ("model", "tools")]
-        if ledger.run_of.get(number) != run:
-            ledger.fault(f"the run {ledger.called(run)} asks the model what #{number} asked")
-        if _plain(before) != [message["message"] for message in session[:head]]:
-            ledger.fault(f"#{number} shows the model another conversation than its session's")
-        recorded = [step["message"] for step in steps]
-        if _plain(said) != recorded[: len(said)]:
-            ledger.fault(f"#{number} shows the model what is not recorded: {_plain(said)}, recorded: {recorded}")
-        next_step = ledger.recorded.get(PATHS.step(run, len(said) + 1))
-        if next_step is not None and next_step <= attempt:
-            ledger.fault(f"attempt {attempt} of #{number} asks the model for what attempt {next_step} has recorded")
-
-    async def aclose(self) -> None:
-        """Nothing to close."""
-
-
-def _insisted(plan: Plan, said: Sequence[Message], fresh: int) -> list[ToolCallPart]:
-    """Return the calls to make again, just as they were, because nobody knows what they came to."""
-    if not plan.insists or not said or _is_insisting(said[-2]):
-        return []
-    unknown = {part.call_id for part in said[-1].parts if part.type == "tool_result" and part.unknown}
-    return [
-        ToolCallPart(f"i{fresh}.{i}", call.name, call.arguments)
-        for i, call in enumerate(said[-2].tool_calls)
-        if call.id in unknown
-    ]
-
-
-def _is_insisting(message: Message) -> bool:
-    return any(call.id.startswith("i") for call in message.tool_calls)
-
-
-def _plain(messages: Sequence[Message]) -> list[dict[str, Any]]:
-    return [MESSAGE.dump_python(message, mode="json") for message in messages]
-
-
 @dataclass(frozen=True)
 class _Tool:
     """A tool that notes each call as it begins."""
@@ -197,7 +99,7 @@ class _Tool:
 
     async def call(self, arguments: Mapping[str, Any], context: ToolContext) -> ToolResult:
         work, ledger = self.work, self.work.ledger
-        run, attempt = _execution.get()
+        run, attempt = execution.get()
         done = Done(context.run_id, context.call_id, self.name, arguments["about"], context.idempotency_key)
         ledger.note(f"{self.process.name} calls {self.name} {done.about} ({done.call}) for {ledger.called(run)}")
         self._check(done, attempt)

@@ -169,8 +169,11 @@ class Ledger:
             for change in its:
                 self._check_record(run, change)
         for change in changes:
-            if "/messages/" in change.path and change.before is not None:
+            before, after = change.before or {}, change.after or {}
+            if "/messages/" in change.path and before:
                 self.fault(f"{by.name} overwrote the message {change.path}")
+            elif "/sessions/" in change.path and after.get("compacted", 0) < before.get("compacted", 0):
+                self.fault(f"{by.name} takes a summary back: {change.path}")
         for session in sessions:
             self._check_session(session)
         self._check_places()
@@ -225,7 +228,7 @@ class Ledger:
     def _note_step(self, run: str, path: str, step: dict[str, Any]) -> None:
         attempt = self.documents[PATHS.lease(run)]["attempt"]
         self.recorded[path] = attempt
-        for part in MESSAGE.validate_python(step["message"]).parts:
+        for part in MESSAGE.validate_python(step["message"]).parts if step.get("message") else ():
             if part.type == "tool_result":
                 self.answered.setdefault((run, part.call_id), attempt)
 

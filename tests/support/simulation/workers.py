@@ -22,8 +22,9 @@ from goagents.testing.stores import Method, PassingStore, Subject
 from goagents.testing.webhooks import RecordingWebhooks
 from goagents.testing.wrapping import Asked, wrapped
 
-from .agents import Models, toolsets
+from .agents import toolsets
 from .ledger import Ledger, Process
+from .models import Models
 from .times import MachineClock
 
 if TYPE_CHECKING:

@@ -29,7 +29,7 @@ from goagents.store.sqlite import SQLiteStore
 from goagents.testing.severable import ProcessDied
 from goagents.testing.webhooks import RecordingWebhooks
 
-from .agents import Plan, Work, tools_of_agent
+from .agents import SHORT_OF_MEMORY, Plan, Work, tools_of_agent
 from .followers import Follower
 from .ledger import CLUSTER, PATHS, Ledger
 from .times import MachineClock, VirtualTimeLoop
@@ -37,7 +37,8 @@ from .workers import Queue, Weather, Worker, config
 
 USER = Principal("user")
 BUSY = 3
-SLOTS, INSTANCES = 3, {"clerk": 3, "aide": 1}
+SLOTS, INSTANCES = 3, {"clerk": 3, "aide": 1, SHORT_OF_MEMORY: 2}
+MEMORY = {"strategy": "summarize", "max_tokens": 1500, "keep_tokens": 400}
 CLUSTER_SPEC = {
     "apiVersion": "goagents.dev/v1",
     "kind": "AgentCluster",
@@ -51,6 +52,7 @@ CLUSTER_SPEC = {
                 "model": "planned",
                 "max_instances": most,
                 "tools": tools_of_agent(),
+                "context": MEMORY if name == SHORT_OF_MEMORY else {},
             }
             for name, most in INSTANCES.items()
         ],
@@ -137,7 +139,8 @@ class World:
 
     async def send(self, worker: Worker, request: Request, patience: int) -> None:
         """Ask for it, and wait for the answer; of a stream, for at most `patience` events."""
-        options = {"message": request.plan.text(request.number), "session_id": request.session}
+        padding = 2400 if request.agent == SHORT_OF_MEMORY else 0  # characters: some turns, and a summary is due
+        options = {"message": request.plan.text(request.number, padding), "session_id": request.session}
         body = ChatRequest(**options, session_policy=request.policy)
         if request.kind == "background":
             hook = Webhook(url="https://simulated.example/hook") if request.webhook else None
