@@ -51,6 +51,7 @@ LAYERS = {
     "access": 3,
     "memory": 3,
     "app": 4,
+    "deploy": 4,
     "api": 5,
     "cli": 5,
     "client": 5,
