@@ -102,7 +102,8 @@ class SessionRecord(Record):
     """`head` is the number of the last message; 0 before the first.
 
     `queue` names the runs that wait for `active_run` to end, the next one first. `compacted` is the number up to which
-    messages no longer go to the model; `summary`, if there is one, stands for them.
+    messages no longer go to the model; `summary`, if there is one, stands for them. `doubts` are the fingerprints of
+    calls whose outcome nobody knows.
     """
 
     id: str
@@ -115,6 +116,7 @@ class SessionRecord(Record):
     queue: list[str] = Field(default_factory=list)
     compacted: int = 0
     summary: str | None = None
+    doubts: list[str] = Field(default_factory=list)
     created_at: datetime
     updated_at: datetime
 

@@ -58,6 +58,7 @@ EXEMPT_FIELDS: tuple[str, ...] = (
     "body",
     "text",
     "summary",
+    "doubts",
     "_write",  # the Firestore store's own: new with every write
     "content",  # of the parts of large documents
 )

@@ -47,6 +47,8 @@ class RunStarted:
 
 @dataclass(frozen=True, slots=True)
 class RunFinished:
+    """`executed`: this process said RunStarted of it. One that was cancelled while it waited ends without."""
+
     run_id: str
     session_id: str
     tenant: str
@@ -57,6 +59,7 @@ class RunFinished:
     usage: Usage
     error_code: str | None = None
     error: str | None = None
+    executed: bool = True
 
 
 @dataclass(frozen=True, slots=True)

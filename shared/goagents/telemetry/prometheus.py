@@ -156,14 +156,15 @@ class PrometheusHook:
         self.metrics.active_runs.labels(cluster).inc()
         self.metrics.active_instances.labels(cluster, agent).inc()
 
-    def _run_left(self, event: RunLeft | RunFinished) -> tuple[str, str]:
+    def _run_left(self, event: RunLeft | RunFinished) -> None:
         cluster, agent = self.metrics.bounded["agents"](event.cluster, event.agent)
         self.metrics.active_runs.labels(cluster).dec()
         self.metrics.active_instances.labels(cluster, agent).dec()
-        return cluster, agent
 
     def _run_finished(self, event: RunFinished) -> None:
-        cluster, agent = self._run_left(event)
+        cluster, agent = self.metrics.bounded["agents"](event.cluster, event.agent)
+        if event.executed:
+            self._run_left(event)
         self.metrics.runs.labels(cluster, agent, event.status).inc()
         self.metrics.run_seconds.labels(cluster, agent).observe(event.duration)
 

@@ -236,7 +236,16 @@ class Admission:
         journal = Journal(self._services.store, self._services.clock, self._paths.lease(run.id), lease)
         session_write, after = draft.session_write(session, {"head": head, "active_run": run.id})
         about = {"run_id": run.id, "session_id": run.session, "agent": str(self._ticket.agent), "attempt": 1}
-        claim = Claim(run, cluster, agent, journal, history, ("run.started", about), Cursor(0, 0))
+        claim = Claim(
+            run,
+            cluster,
+            agent,
+            journal,
+            history,
+            ("run.started", about),
+            Cursor(0, 0),
+            unknown=frozenset(record.doubts if record else ()),
+        )
         self._tried[lease.token] = claim
         done = await self._services.store.commit(
             [*draft.writes(run, lease), session_write, draft.message(run), *places.writes(view.snapshot, run.id)]

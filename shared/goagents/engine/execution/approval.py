@@ -4,8 +4,9 @@ A call is never carried out twice unless its effect allows it. What a process th
 journal: the call is there, its result is not.
 """
 
+import hashlib
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -43,13 +44,13 @@ def review(
     effects: Mapping[str, str],
     doubts: Collection[str],
     decisions: Mapping[str, Mapping[str, Any]],
-    said: Sequence[Message],
+    unknown: Collection[str],
 ) -> Review:
-    """Sort the calls of a step. `results` and `effects` are those recorded; `said` is the conversation so far.
+    """Sort the calls of a step. `results` and `effects` are those recorded.
 
-    `doubts` are the ids of calls that may have been carried out though no result is recorded.
+    `doubts` are the ids of calls that may have been carried out though no result is recorded. `unknown` are the
+    fingerprints of calls whose outcome nobody knows.
     """
-    unknown = _unknown_calls(said)
     found = Review()
     for call in calls:
         if call.id in results:
@@ -70,14 +71,14 @@ def review(
 
 
 def _must_wait(
-    call: ToolCallPart, toolbox: Toolbox, effect: Effect, unknown: set[str]
+    call: ToolCallPart, toolbox: Toolbox, effect: Effect, unknown: Collection[str]
 ) -> Literal["approval", "outcome_unknown"] | None:
     tool = toolbox.tools.get(call.name)
     if tool is None or call.malformed is not None:
         return None  # it is answered with an error anyway
     if tool.spec.approval == "always" or (tool.spec.approval == "unsafe" and effect == "unsafe"):
         return "approval"
-    return "outcome_unknown" if effect == "unsafe" and _identity(call) in unknown else None
+    return "outcome_unknown" if effect == "unsafe" and fingerprint(call.name, call.arguments) in unknown else None
 
 
 def _in_doubt(found: Review, call: ToolCallPart, toolbox: Toolbox) -> None:
@@ -109,15 +110,18 @@ def _denied(decision: Mapping[str, Any]) -> str:
     return f"A person did not allow this call: {reason}" if reason else "A person did not allow this call."
 
 
-def _unknown_calls(said: Sequence[Message]) -> set[str]:
-    """Return the identities of the calls in the conversation whose outcome nobody knows."""
+def unknown_calls(said: Iterable[Message]) -> set[str]:
+    """Return the fingerprints of the calls in the conversation whose outcome nobody knows."""
+    said = tuple(said)
     doubtful = {
         part.call_id for message in said for part in message.parts if isinstance(part, ToolResultPart) and part.unknown
     }
     if not doubtful:
         return set()
-    return {_identity(call) for message in said for call in message.tool_calls if call.id in doubtful}
+    calls = (call for message in said for call in message.tool_calls if call.id in doubtful)
+    return {fingerprint(call.name, call.arguments) for call in calls}
 
 
-def _identity(call: ToolCallPart) -> str:
-    return json.dumps([call.name, call.arguments], sort_keys=True)
+def fingerprint(name: str, arguments: Mapping[str, Any]) -> str:
+    """Return what tells a call from every other one, in 32 characters: the same tool with the same arguments."""
+    return hashlib.sha256(json.dumps([name, arguments], sort_keys=True).encode()).hexdigest()[:32]

@@ -15,7 +15,8 @@ from .steps import recorded
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """`history` holds the session's messages up to the run's own.
+    """`history` holds the session's messages up to the run's own, `unknown` the fingerprints of calls that the session
+    remembers, as nobody knows what came of them.
 
     `session` is the session's document as it was last seen with an empty queue; None: it is read before the end.
     `steps` is what earlier attempts recorded. `crashed`: a process died with the run, so a call without a result may
@@ -33,6 +34,7 @@ class Claim:
     session: Document | None = None
     steps: tuple[StepRecord, ...] = ()
     crashed: bool = False
+    unknown: frozenset[str] = frozenset()
     first_kept: bool = False
     wish: SignalRecord | None = None
 

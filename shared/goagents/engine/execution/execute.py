@@ -27,7 +27,7 @@ from goagents.errors import (
     StoreUnavailable,
 )
 from goagents.events import EventType
-from goagents.messages import MESSAGE, Usage
+from goagents.messages import MESSAGE
 from goagents.records import Paths
 from goagents.resources import ChatResponse, Waiting
 from goagents.spec.cluster import AgentSpec, Fallback
@@ -66,6 +66,7 @@ async def end(services: Services, paths: Paths, claim: Claim, error: GoAgentsErr
         free_places(services, paths, claim.run, idle=settled)
     for task in settlement.tasks:
         await enqueue(services, task)
+    _tell_finished(services, paths, claim, None, error, executed=False)
 
 
 def _handle(paths: Paths, claim: Claim) -> RunHandle:
@@ -85,6 +86,33 @@ def _last(claim: Claim, error: GoAgentsError) -> tuple[EventType, dict[str, Any]
     about = {"run_id": claim.run.id, "session_id": claim.run.session}
     kind: EventType = "run.cancelled" if isinstance(error, RunCancelled) else "run.failed"
     return kind, {**about, "error": {**error.problem(), **about}}
+
+
+def _tell_finished(
+    services: Services,
+    paths: Paths,
+    claim: Claim,
+    turn: Turn | None,
+    error: GoAgentsError | None,
+    *,
+    executed: bool = True,
+) -> None:
+    run = claim.run
+    services.telemetry.emit(
+        RunFinished(
+            run_id=run.id,
+            session_id=run.session,
+            tenant=paths.tenant,
+            cluster=run.cluster,
+            agent=run.agent,
+            status=status_of(error),
+            duration=(services.clock.now() - run.created_at).total_seconds(),
+            usage=turn.usage if turn else recorded(claim.steps).usage,
+            error_code=error.code if error else None,
+            error=str(error) if error else None,
+            executed=executed,
+        )
+    )
 
 
 class Execution:
@@ -224,6 +252,7 @@ class Execution:
             pace=pace,
             recorded=recorded(claim.steps),
             doubts=set(claim.in_doubt),
+            unknown=set(claim.unknown),
             decisions=run.decisions or {},
         )
 
@@ -255,7 +284,7 @@ class Execution:
                 await self._lose()
                 return
         await self._release(settlement.tasks)
-        self._tell_finished(settlement.error)
+        _tell_finished(self._services, self._paths, self._claim, self._turn, settlement.error)
         self._handle.finish(settlement.error or self._answer())
 
     async def _commit(self, settlement: Settlement) -> None:
@@ -329,23 +358,6 @@ class Execution:
         if not isinstance(error, GoAgentsError):
             self._services.telemetry.emit(Unexpected(where, repr(error), traceback_of(error)))
         return as_run_error(error)
-
-    def _tell_finished(self, error: GoAgentsError | None) -> None:
-        run, services = self._claim.run, self._services
-        services.telemetry.emit(
-            RunFinished(
-                run_id=run.id,
-                session_id=run.session,
-                tenant=self._paths.tenant,
-                cluster=run.cluster,
-                agent=run.agent,
-                status=status_of(error),
-                duration=(services.clock.now() - run.created_at).total_seconds(),
-                usage=self._turn.usage if self._turn else Usage(),
-                error_code=error.code if error else None,
-                error=str(error) if error else None,
-            )
-        )
 
 
 class _TimeIsUp(Exception):

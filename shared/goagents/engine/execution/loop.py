@@ -24,7 +24,7 @@ from goagents.resources import WaitingCall
 from goagents.spec.cluster import ContextPolicy
 from goagents.telemetry.base import ModelCallFinished, Telemetry
 
-from .approval import effect_of, review
+from .approval import effect_of, fingerprint, review, unknown_calls
 from .compaction import summarize
 from .context import History, compact, cut, shrink
 from .pace import HandOffDue, Pace
@@ -64,7 +64,8 @@ class Turn:
 
     `rounds` counts the answers of the model. `open_call` is a message whose calls are not all answered yet, `recorded`
     what earlier attempts left; `doubts` are the ids of calls that may have been carried out though no result is known,
-    `decisions` are people's on the calls of the open step, by the call's id. `asking`: a model's answer is under way.
+    `decisions` are people's on the calls of the open step, by the call's id. `unknown` are the fingerprints of
+    calls, of the session and of this run, whose outcome nobody knows. `asking`: a model's answer is under way.
     """
 
     candidates: tuple[Candidate, ...]
@@ -82,6 +83,7 @@ class Turn:
     pace: Pace
     recorded: Recorded = field(default_factory=Recorded)
     doubts: set[str] = field(default_factory=set)
+    unknown: set[str] = field(default_factory=set)
     decisions: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     new: list[Message] = field(default_factory=list)
     usage: Usage = field(default_factory=Usage)
@@ -106,6 +108,7 @@ class Turn:
         for through, text in found.summaries:
             self.history = compact(self.history, through, text)
         self.new = list(found.messages)
+        self.unknown |= unknown_calls((*self.messages, Message("tool", tuple(found.results.values()))))
         self.usage, self.rounds, self.tool_calls = found.usage, found.rounds, found.tool_calls
         self.steps.number = found.number
         if found.open_call is None:
@@ -286,7 +289,7 @@ async def _call_tools(turn: Turn, asked: Message, before: Recorded) -> AsyncGene
         effects=before.effects,
         doubts=turn.doubts,
         decisions=turn.decisions,
-        said=turn.messages,
+        unknown=turn.unknown,
     )
     turn.steps.resume(calls, before.results)
     results = {**before.results, **found.answered}
@@ -294,6 +297,8 @@ async def _call_tools(turn: Turn, asked: Message, before: Recorded) -> AsyncGene
         if call.id in found.answered:
             turn.steps.result(i, found.answered[call.id])
             turn.doubts.discard(call.id)
+            if found.answered[call.id].unknown:
+                turn.unknown.add(fingerprint(call.name, call.arguments))
             yield _finished(CallDone(call, found.answered[call.id], 0.0))
     for call in found.run:
         yield "tool.started", {"call_id": call.id, "name": call.name, "arguments": call.arguments}

@@ -20,6 +20,7 @@ from goagents.store.base import ABSENT, AtVersion, Document, Merge, Put, Write
 
 from .claim import Claim
 from .deliveries import delivery_name, delivery_write
+from .doubts import remembered
 from .loop import Turn
 from .steps import recorded
 
@@ -104,6 +105,9 @@ class Settlement:
         changed: dict[str, Any] = {"head": head, "active_run": None, "queue": session.queue, "updated_at": now}
         if self.turn is not None and self.turn.history.compacted > session.compacted:
             changed |= {"compacted": self.turn.history.compacted, "summary": self.turn.history.summary}
+        doubts = remembered(session.doubts, self.claim, self.turn)
+        if doubts != session.doubts:
+            changed["doubts"] = doubts
         promoted = await promote(self.services, self.paths, session.queue, head + 1, now, self._token)
         if session.queue:
             changed["queue"] = promoted.queue

@@ -188,6 +188,7 @@ class Takeover:
             starts_after=Cursor(taken.attempt, 0),
             steps=tuple(steps),
             crashed=found.is_left_behind,
+            unknown=frozenset(record.doubts if record else ()),
             first_kept=not self.to_end,
             wish=SignalRecord.of(signal.data) if signal else None,
         )

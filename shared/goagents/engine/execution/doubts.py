@@ -1,0 +1,62 @@
+"""Calls that may have taken effect though nobody knows what came of them. Their session remembers them.
+
+A run that fails leaves no answer in its session, and a compaction leaves messages out: neither may make the same call
+look like a new one.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from goagents.messages import Message, ToolCallPart
+from goagents.resources import Waiting
+
+from .approval import effect_of, fingerprint, unknown_calls
+from .claim import Claim
+from .loop import Turn
+from .steps import Recorded, recorded
+
+MAX_DOUBTS = 500  # of a session; beyond that the oldest are forgotten
+
+
+def remembered(before: Sequence[str], claim: Claim, turn: Turn | None) -> list[str]:
+    """Return what the session remembers once the run is over, by fingerprint: what it did `before`, and what is new."""
+    return [*before, *sorted(_left_by(claim, turn) - set(before))][-MAX_DOUBTS:]
+
+
+def _left_by(claim: Claim, turn: Turn | None) -> set[str]:
+    """Return the fingerprints of the calls whose outcome nobody knows as the run ends."""
+    found = recorded(claim.steps)
+    results = Message("tool", tuple(found.results.values()))
+    left = unknown_calls([*found.messages, results]) | (turn.unknown if turn else set())
+    waiting = Waiting.model_validate(claim.run.waiting).calls if claim.run.waiting else []
+    left |= {fingerprint(call.name, call.arguments) for call in waiting if call.reason == "outcome_unknown"}
+    decisions = turn.decisions if turn else claim.run.decisions or {}
+    for call in _unanswered(claim, turn, found, decisions):
+        left |= {fingerprint(one.name, one.arguments) for one in (call, _as_decided(call, decisions.get(call.id)))}
+    return left
+
+
+def _unanswered(
+    claim: Claim, turn: Turn | None, found: Recorded, decisions: Mapping[str, Mapping[str, Any]]
+) -> Iterator[ToolCallPart]:
+    """The unsafe calls of the open step that may have been carried out.
+
+    A call that a person allowed counts too: it may be one that was in doubt before, and none of those is lost so.
+    """
+    asked = turn.new[-1] if turn is not None and turn.new else found.open_call
+    if asked is None:
+        return
+    ids = set(turn.unfinished) if turn is not None else set(claim.in_doubt)
+    ids |= {id_ for id_, decision in decisions.items() if decision.get("decision") == "allow"} - found.results.keys()
+    effects = found.effects if asked == found.open_call else {}
+    for call in asked.tool_calls:
+        effect = effects.get(call.id) or (effect_of(turn.caller.toolbox, call.name) if turn else "unsafe")
+        if call.id in ids and effect == "unsafe":
+            yield call
+
+
+def _as_decided(call: ToolCallPart, decision: Mapping[str, Any] | None) -> ToolCallPart:
+    """Return the call with the arguments that a person gave it, if any."""
+    arguments = (decision or {}).get("arguments")
+    return replace(call, arguments=arguments) if isinstance(arguments, dict) else call

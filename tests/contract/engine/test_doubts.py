@@ -1,0 +1,220 @@
+"""An unsafe call that nobody knows the outcome of is never repeated silently, whatever became of its run."""
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+from tests.support.desk import ALLOW, DENY, Desk
+from tests.support.durable import call, calling, dies, record, say, shop_cluster, work
+from tests.support.engine import ALICE, applied
+from tests.support.runs import PATHS, at_rest
+
+from goagents.engine import controls, runs
+from goagents.engine.execution import doubts
+from goagents.engine.recovery.sweep import sweep
+from goagents.records import SessionRecord
+from goagents.resources import Decision, Run
+from goagents.store.base import Merge, Store
+from goagents.telemetry.base import RunFinished
+from goagents.testing.kill_points import KillPoint
+
+REFUND = call("refund", 3, amount=5)
+SCRIPT = calling([REFUND])
+ONE_TURN = {"max_turns": 1}  # so the run fails once its tools have answered
+
+
+async def left_behind(desk: Desk, agent: Mapping[str, Any] | None = None, **entry: Any) -> str:
+    """Have a process die with the refund under way."""
+    await applied(desk.services, shop_cluster(agent=agent, **entry))
+    run_id = await dies(desk.services, KillPoint.AFTER_TOOL_CALL, tool="refund")
+    await sweep(desk.services)
+    return run_id
+
+
+async def failed(desk: Desk) -> str:
+    run_id = await left_behind(desk, ONE_TURN)
+    assert (await desk.goes_on(run_id)).status == "failed"
+    return run_id
+
+
+async def given_up(desk: Desk) -> str:
+    """`runs.max_attempts` allows no crash at all."""
+    run_id = await left_behind(desk)
+    assert (await desk.goes_on(run_id)).status == "failed"
+    return run_id
+
+
+async def cancelled_where_it_lay(desk: Desk) -> str:
+    run_id = await left_behind(desk)
+    assert (await controls.cancel(desk.services, ALICE, run_id)).status == "cancelled"
+    return run_id
+
+
+async def cancelled_in_the_call(desk: Desk) -> str:
+    await applied(desk.services, shop_cluster())
+    entered, refund = asyncio.Event(), desk.shop.by_name["refund"]
+    answers = refund.function
+
+    async def hang(_: Mapping[str, Any]) -> str:
+        entered.set()
+        await asyncio.Event().wait()
+        return ""
+
+    refund.function = hang
+    watch = await say(desk.services)
+    await asyncio.wait_for(entered.wait(), 10)
+    refund.function = answers
+    assert (await controls.cancel(desk.services, ALICE, watch.run_id)).status == "cancelled"
+    return watch.run_id
+
+
+async def cancelled_while_it_waits(desk: Desk) -> str:
+    run_id = await left_behind(desk, unknown_outcome="wait")
+    assert (await desk.goes_on(run_id)).status == "waiting"
+    assert (await controls.cancel(desk.services, ALICE, run_id)).status == "cancelled"
+    return run_id
+
+
+async def cancelled_once_it_was_allowed(desk: Desk) -> str:
+    run_id = await left_behind(desk, unknown_outcome="wait")
+    assert (await desk.goes_on(run_id)).status == "waiting"
+    await desk.decide(run_id, ALLOW)
+    assert (await controls.cancel(desk.services, ALICE, run_id)).status == "cancelled"
+    return run_id
+
+
+async def compacted(desk: Desk) -> str:
+    run_id = await left_behind(desk)
+    assert (await desk.goes_on(run_id)).status == "succeeded"
+    session = await remembered(desk)
+    await desk.store.commit([Merge(PATHS.session("talk"), {"compacted": session.head, "summary": "All went well."})])
+    return run_id
+
+
+WAYS = [
+    failed,
+    given_up,
+    cancelled_where_it_lay,
+    cancelled_in_the_call,
+    cancelled_while_it_waits,
+    cancelled_once_it_was_allowed,
+    compacted,
+]
+
+
+async def remembered(desk: Desk) -> SessionRecord:
+    path = PATHS.session("talk")
+    return SessionRecord.of((await desk.store.get_many([path])).documents[path].data)
+
+
+async def again(desk: Desk) -> Run:
+    run = await (await say(desk.services, "again")).answer()
+    assert isinstance(run, Run)
+    return run
+
+
+@pytest.mark.parametrize("way", WAYS, ids=lambda way: way.__name__)
+async def test_the_next_turn_does_not_repeat_the_call_by_itself(store: Store, way: Any):
+    desk = Desk(store, SCRIPT, runs={"poll_interval": 0.05, "max_attempts": 1 if way is given_up else 5})
+    await way(desk)
+    await at_rest(desk.services, "talk")
+    before = len(desk.shop.calls("refund"))
+    run = await again(desk)
+    assert run.waiting
+    assert [(c.arguments, c.reason) for c in run.waiting.calls] == [(REFUND["arguments"], "outcome_unknown")]
+    assert len(desk.shop.calls("refund")) == before
+    await desk.decide(run.id, ALLOW)
+    await desk.goes_on(run.id)
+    assert len(desk.shop.calls("refund")) == before + 1
+    assert (await remembered(desk)).doubts  # until the session is deleted
+    assert (await again(desk)).waiting
+
+
+async def test_what_a_person_answered_is_no_doubt(store: Store):
+    desk = Desk(store, SCRIPT)
+    run_id = await left_behind(desk, ONE_TURN, unknown_outcome="wait")
+    assert (await desk.goes_on(run_id)).status == "waiting"
+    await desk.decide(run_id, DENY)
+    assert (await desk.goes_on(run_id)).status == "failed"
+    assert (await remembered(desk)).doubts == []
+
+
+async def test_calls_that_were_answered_leave_no_doubt(store: Store):
+    script = calling([call("look", 1), call("reserve", 2), REFUND])
+    desk = Desk(store, script)
+    await applied(desk.services, shop_cluster(agent=ONE_TURN))
+    watch = await say(desk.services)
+    await watch.finished()
+    assert (await record(store, watch.run_id)).status == "failed"
+    assert (await remembered(desk)).doubts == []
+
+
+@pytest.mark.parametrize("tool", ["look", "reserve"])
+async def test_a_call_that_may_be_repeated_leaves_no_doubt(store: Store, tool: str):
+    desk = Desk(store, calling([call(tool, 1)]))
+    await applied(desk.services, shop_cluster())
+    run_id = await dies(desk.services, KillPoint.AFTER_TOOL_CALL, tool=tool)
+    await controls.cancel(desk.services, ALICE, run_id)
+    assert (await remembered(desk)).doubts == []
+
+
+async def test_the_arguments_that_a_person_gave_are_remembered_too(store: Store):
+    """What the model asked for and what was sent are two calls; neither is repeated by itself."""
+    changed = {"order": 3, "amount": 4}
+    script = [
+        {"turn": 1, "tool_calls": [REFUND]},
+        {"turn": 2, "tool_calls": [{"name": "refund", "arguments": changed}]},
+        {"turn": 3, "tool_calls": [REFUND]},
+    ]
+    desk = Desk(store, script)
+    run = await desk.waiting(approval="unsafe")
+    await desk.decide(run.id, Decision(decision="allow", arguments=changed))
+    (task,) = desk.queue.taken()
+    entered = asyncio.Event()
+
+    async def hang(_: Mapping[str, Any]) -> str:
+        entered.set()
+        await asyncio.Event().wait()
+        return ""
+
+    refund = desk.shop.by_name["refund"]
+    answers, refund.function = refund.function, hang
+    desk.queue.tasks.append(task)
+    working = asyncio.create_task(work(desk.services, desk.queue))
+    await asyncio.wait_for(entered.wait(), 10)
+    refund.function = answers
+    assert (await controls.cancel(desk.services, ALICE, run.id)).status == "cancelled"
+    await working
+    await applied(desk.services, shop_cluster(approval="never"))
+    for arguments in (changed, REFUND["arguments"]):
+        waits = await again(desk)
+        assert waits.waiting
+        assert [(c.arguments, c.reason) for c in waits.waiting.calls] == [(arguments, "outcome_unknown")]
+        await controls.cancel(desk.services, ALICE, waits.id)
+
+
+async def test_what_a_session_remembers_is_bounded(store: Store, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(doubts, "MAX_DOUBTS", 2)
+    script = [{"turn": turn, "tool_calls": [call("refund", turn)]} for turn in (1, 2, 3)]
+    desk = Desk(store, script)
+    await applied(desk.services, shop_cluster())
+    for _ in range(3):
+        run_id = await dies(desk.services, KillPoint.AFTER_TOOL_CALL, tool="refund")
+        await controls.cancel(desk.services, ALICE, run_id)
+    newest = [doubts.fingerprint("refund", call("refund", turn)["arguments"]) for turn in (2, 3)]
+    assert (await remembered(desk)).doubts == newest
+
+
+@pytest.mark.parametrize("how", ["queued", "waiting"])
+async def test_a_run_that_ends_without_being_executed_is_told_of(store: Store, how: str):
+    desk = Desk(store, SCRIPT)
+    if how == "waiting":
+        run_id = (await desk.waiting()).id
+    else:
+        await applied(desk.services, shop_cluster())
+        run_id = (await say(desk.services, kind="background")).run_id
+    await controls.cancel(desk.services, ALICE, run_id)
+    told = [event for event in desk.services.seen if isinstance(event, RunFinished)]
+    assert [(event.run_id, event.status, event.executed) for event in told] == [(run_id, "cancelled", False)]
+    assert (await runs.get_run(desk.services, ALICE, run_id)).status == "cancelled"
