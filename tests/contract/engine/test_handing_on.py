@@ -92,6 +92,23 @@ async def test_a_run_is_handed_on_between_two_steps_before_its_process_runs_out_
     await at_rest(services, "talk")
 
 
+async def test_a_tool_is_not_begun_where_its_process_would_cut_it(store: Store):
+    """The model took most of the time; what the tool may take is another process's to give."""
+    queue, shop = RecordingDispatch(), Shop()
+    script = [{"round": 1, "tool_calls": [call("refund", 1)], "delay": 0.8}, {"after": "*", "text": "done"}]
+    services = process(store, script, shop, queue, server={"timeout": "1.2s"})
+    await applied(services, shop_cluster())
+    watch = await say(services)
+    answer = await watch.answer()
+    assert isinstance(answer, Run)
+    assert (answer.status, counts(shop)) == ("handed_off", [0, 0, 0])
+    assert await steps_of(services, watch.run_id) == ["model"]
+    await work(process(store, script, shop, queue), queue)
+    assert (await record(store, watch.run_id)).status == "succeeded"
+    assert counts(shop) == [0, 0, 1]
+    await at_rest(services, "talk")
+
+
 async def test_a_run_is_handed_on_when_that_is_wished_and_no_sooner_than_a_step_is_whole(store: Store):
     queue, shop = RecordingDispatch(), Shop()
     go, entered = asyncio.Event(), asyncio.Event()

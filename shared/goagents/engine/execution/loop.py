@@ -133,7 +133,7 @@ async def run_turn(turn: Turn) -> AsyncGenerator[Happening, None]:
                 yield happening
         if turn.final is not None:
             return
-        turn.pace.check()
+        turn.pace.check(_longest_call(turn, turn.new[-1]))
         async with aclosing(_call_tools(turn, turn.new[-1], Recorded())) as happenings:
             async for happening in happenings:
                 yield happening
@@ -315,6 +315,12 @@ async def _call_tools(turn: Turn, asked: Message, before: Recorded) -> AsyncGene
     await turn.steps.tools_done(message)
     turn.decisions = {}
     turn.pace.step_done()
+
+
+def _longest_call(turn: Turn, asked: Message) -> float:
+    """Return the seconds that the calls of `asked`, which are made together, may take."""
+    tools = (turn.caller.toolbox.tools.get(call.name) for call in asked.tool_calls)
+    return max((tool.tool.definition.timeout for tool in tools if tool is not None), default=0.0)
 
 
 async def _take_down(turn: Turn, calls: tuple[ToolCallPart, ...], part: ToolResultPart, *, last: bool) -> None:

@@ -11,6 +11,7 @@ from goagents.clock import Clock
 
 MARGIN = 5.0  # seconds
 SHARE = 0.2  # of the whole time, where that is less
+TOOLS_SHARE = 0.5  # of the whole time, which tools may need at most; beyond that, a hand-off would only cost time
 
 
 class HandOffDue(Exception):
@@ -56,8 +57,8 @@ class Pace:
         """Whether it is the run that is out of time, not this process."""
         return self.left <= self.seconds
 
-    def check(self) -> None:
-        """Raises HandOffDue where the next step had better be taken by another process.
+    def check(self, needed: float = 0.0) -> None:
+        """Raises HandOffDue where the next step, which may take `needed` seconds, had better be another process's.
 
         Never before a step was taken here, unless somebody asked for it: a run that is handed on forever gets nowhere.
         """
@@ -65,7 +66,8 @@ class Pace:
             raise HandOffDue
         if self.is_runs_own or not self.steps:
             return
-        if self.remaining < max(min(MARGIN, SHARE * self.seconds), self._longest):
+        margin = min(MARGIN, SHARE * self.seconds)
+        if self.remaining < max(margin, self._longest, min(needed + margin, TOOLS_SHARE * self.seconds)):
             raise HandOffDue
 
     def step_done(self) -> None:
