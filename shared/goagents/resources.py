@@ -194,7 +194,9 @@ class RunStep(Resource):
 
 
 class Run(Resource):
-    """One turn of an agent. `steps` only where one run is asked for; `agent` is the agent's id."""
+    """One turn of an agent. `agent` is the agent's id. `steps` only where one run is asked for: a page of them,
+    oldest first, and `next_page_token` where there are more.
+    """
 
     id: str
     kind: Literal["chat", "stream", "background"]
@@ -215,6 +217,7 @@ class Run(Resource):
     started_at: datetime | None = None
     finished_at: datetime | None = None
     steps: list[RunStep] | None = None
+    next_page_token: str | None = None
 
 
 class Session(Resource):

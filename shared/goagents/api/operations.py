@@ -218,8 +218,9 @@ OPERATIONS: tuple[Operation, ...] = (
         description="At most one of `agent`, `session_id` and `cluster`.",
     ),
     Operation(
-        "GET", "/api/v1/runs/{id}", "get_run", "runs", "A run with its steps.",
-        (_json("Run", "The run."),), _READ, ("run_id",),
+        "GET", "/api/v1/runs/{id}", "get_run", "runs", "A run with a page of its steps.",
+        (_json("Run", "The run."),), _READ, ("run_id", *_PAGE),
+        description="The steps come oldest first; `next_page_token` is there where there are more.",
     ),
     Operation(
         "GET", "/api/v1/runs/{id}/events", "get_run_events", "runs", "Everything that happened in a run, and happens.",

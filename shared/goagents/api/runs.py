@@ -44,7 +44,8 @@ async def list_runs(request: Request) -> Response:
 
 
 async def get_run(request: Request) -> Response:
-    return resource(await runs.get_run(*session_of(request), params.run_id(request)))
+    """A run and a page of its steps."""
+    return resource(await runs.get_run(*session_of(request), params.run_id(request), **params.page(request)))
 
 
 async def get_events(request: Request) -> ASGIApp:

@@ -21,6 +21,7 @@ from .run_views import show_run, show_runs
 from .terminal import note, say, say_json
 
 MOST = 10_000
+_STEPS = 500  # of a run, asked for at once
 _agent: Callable[..., Any] = click.option(
     "--agent", "-a", metavar="NAME", help="Name of the agent; needed where the cluster has several."
 )
@@ -86,13 +87,23 @@ def list_runs(
 def show(run_id: str, server: str | None, output: str) -> None:
     """Show a run: its state, its steps, what it waits for, its error."""
     with client_of(server) as client:
-        run = client.get_run(run_id)
+        run = _whole(client, run_id)
     if output == "json":
         say_json(run)
         return
     show_run(run)
     if run.status == "waiting":
         note(how_to_decide(run.id, server))
+
+
+def _whole(client: Client, run_id: str) -> Run:
+    """Return the run with all its steps."""
+    run = client.get_run(run_id, page_size=_STEPS)
+    steps, more = list(run.steps or ()), run.next_page_token
+    while more is not None:
+        page = client.get_run(run_id, page_size=_STEPS, page_token=more)
+        steps, more = [*steps, *(page.steps or ())], page.next_page_token
+    return run.model_copy(update={"steps": steps, "next_page_token": None})
 
 
 @command()

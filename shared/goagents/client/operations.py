@@ -201,9 +201,9 @@ class Operations:
         return get(path("runs"), ListOf[Run], {**self._page(page_size), **params})
 
     @operation
-    def get_run(self, run_id: str) -> Call[Run]:
-        """Return a run with its steps."""
-        return get(path("runs", run_id), Run)
+    def get_run(self, run_id: str, *, page_size: int | None = None, page_token: str | None = None) -> Call[Run]:
+        """Return a run with a page of its steps; `next_page_token` is set where there are more."""
+        return get(path("runs", run_id), Run, self._page(page_size, page_token))
 
     @operation
     def cancel_run(self, run_id: str, reason: str | None = None) -> Call[Run]:

@@ -16,7 +16,7 @@ from goagents.ids import new_id
 from goagents.messages import Message, TextPart
 from goagents.records import Paths, RunRecord
 from goagents.resources import ChatRequest, ListOf, Run, RunRequest
-from goagents.store.base import Filter, Query
+from goagents.store.base import MAX_PAGE, Filter, Query
 
 from .admission.admit import Admission, key_hash
 from .admission.ticket import INTERRUPTED, Queued, Replay, Ticket
@@ -24,7 +24,7 @@ from .controls import owned, stop
 from .execution.claim import Claim
 from .execution.execute import launch
 from .execution.handle import RunHandle
-from .execution.steps import read_steps
+from .execution.steps import read_some_steps
 from .names import AgentId
 from .recovery.pointers import enqueue
 from .recovery.takeover import find_run
@@ -116,10 +116,13 @@ async def watch(services: Services, principal: Principal, run_id: str) -> Watch:
     return Watch(services, Paths(principal.tenant), run.id, run.session, agent, until)
 
 
-async def get_run(services: Services, principal: Principal, run_id: str) -> Run:
-    """Return a run with its steps. Raises NotFound, also for another principal's."""
+async def get_run(
+    services: Services, principal: Principal, run_id: str, page_size: int = MAX_PAGE, page_token: str | None = None
+) -> Run:
+    """Return a run with a page of its steps, oldest first. Raises NotFound, also for another principal's, Invalid."""
     run = (await owned(services, principal, run_id)).run
-    return run_view(run, await read_steps(services.store, Paths(principal.tenant), run_id))
+    steps, more = await read_some_steps(services.store, Paths(principal.tenant), run_id, page_size, page_token)
+    return run_view(run, steps, more)
 
 
 async def list_runs(

@@ -9,8 +9,8 @@ from goagents.resources import Run, RunStep, Waiting
 from .names import AgentId
 
 
-def run_view(run: RunRecord, steps: Sequence[StepRecord] | None = None) -> Run:
-    """Return the run, with its steps where they are given."""
+def run_view(run: RunRecord, steps: Sequence[StepRecord] | None = None, more_steps: str | None = None) -> Run:
+    """Return the run, with its steps where they are given, and where there are more."""
     return Run(
         id=run.id,
         kind=run.kind,
@@ -31,6 +31,7 @@ def run_view(run: RunRecord, steps: Sequence[StepRecord] | None = None) -> Run:
         started_at=run.started_at,
         finished_at=run.finished_at,
         steps=[_step_view(step) for step in steps] if steps is not None else None,
+        next_page_token=more_steps,
     )
 
 

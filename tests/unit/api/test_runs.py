@@ -209,6 +209,19 @@ async def test_a_run_is_shown_with_its_steps(api: Api):
     assert datetime.fromisoformat(run["waiting"]["until"]) > datetime.fromisoformat(run["waiting"]["since"])
 
 
+async def test_the_steps_of_a_run_come_in_pages(api: Api):
+    run_id = await waiting(api)
+    first = (await api.call("GET", f"{RUNS}/{run_id}?page_size=1")).json()
+    assert [step["kind"] for step in first["steps"]] == ["model"]
+    more = f"{RUNS}/{run_id}?page_size=1&page_token={first['next_page_token']}"
+    second = (await api.call("GET", more)).json()
+    assert [step["kind"] for step in second["steps"]] == ["result"]
+    assert second["id"] == run_id
+    assert (await api.call("GET", f"{RUNS}/{run_id}")).json()["next_page_token"] is None
+    for wrong in ("page_size=0", "page_size=501", "page_token=x"):
+        problem(await api.call("GET", f"{RUNS}/{run_id}?{wrong}"), 422, "invalid")
+
+
 async def test_a_chat_that_waits_for_a_person_is_accepted(api: Api):
     response = await api.say("clerk")
     assert (response.status_code, response.json()["status"]) == (202, "waiting")

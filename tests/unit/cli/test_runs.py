@@ -128,6 +128,16 @@ def test_a_run_is_shown(server: ContractServer, call: Call):
     assert json.loads(call("runs", "show", "run_1", "-o", "json").stdout)["error"]["detail"] == "529 of it"
 
 
+def test_a_long_run_is_shown_whole(server: ContractServer, call: Call):
+    steps = [{"number": number, "kind": "summary", "text": f"part {number}", "created_at": NOW} for number in (1, 2)]
+    pages = [run("running", steps=[step], next_page_token=more) for step, more in zip(steps, ("t1", None), strict=True)]
+    server.on("GET /api/v1/runs/run_1", *map(JSONResponse, pages))
+    done = call("runs", "show", "run_1", "-o", "json")
+    shown = json.loads(done.stdout)
+    assert ([step["text"] for step in shown["steps"]], shown["next_page_token"]) == (["part 1", "part 2"], None)
+    assert [request["query"].get("page_token") for request in server.requests] == [None, "t1"]
+
+
 def test_a_waiting_run_is_shown_with_what_to_type(server: ContractServer, call: Call, url: str):
     ScriptedRun().behind(server)
     done = call("runs", "show", "run_1", "--server", url)

@@ -76,13 +76,24 @@ async def read_steps(store: Store, paths: Paths, run: str) -> list[StepRecord]:
     found: list[StepRecord] = []
     cursor: str | None = None
     while len(found) < MAX_STEPS:
-        page = await store.query(Query(paths.steps(run), limit=MAX_PAGE, after=cursor))
-        found += [StepRecord.of(document.data) for document in page.documents]
-        cursor = page.next_cursor
+        steps, cursor = await read_some_steps(store, paths, run, MAX_PAGE, cursor)
+        found += steps
         if cursor is None:
             break
-    # A result sorts behind the step it belongs to, whose record comes later: it goes before it.
-    return sorted(found, key=lambda step: (step.number, step.kind != "result"))
+    return _in_order(found)
+
+
+async def read_some_steps(
+    store: Store, paths: Paths, run: str, limit: int, after: str | None
+) -> tuple[list[StepRecord], str | None]:
+    """Read a page of the journal, and where the next one begins. Raises Invalid for an `after` that is no cursor."""
+    page = await store.query(Query(paths.steps(run), limit=limit, after=after))
+    return _in_order([StepRecord.of(document.data) for document in page.documents]), page.next_cursor
+
+
+def _in_order(steps: list[StepRecord]) -> list[StepRecord]:
+    """A result sorts behind the step it belongs to, whose record comes later: it goes before it."""
+    return sorted(steps, key=lambda step: (step.number, step.kind != "result"))
 
 
 class Steps:
