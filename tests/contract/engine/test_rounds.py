@@ -102,7 +102,7 @@ async def test_a_key_that_was_used_is_answered_in_three_reads(store: Store):
     assert "commit" not in {call.method for call in recorder.calls}
 
 
-async def test_a_run_for_the_background_takes_two_and_its_worker_five(store: Store):
+async def test_a_run_for_the_background_takes_two_and_its_worker_four(store: Store):
     queue = RecordingDispatch()
     services, recorder = await warm(store, scripted(echo=[{"text": "hello"}]), queue)
     watch = await begun(services, "other", "background")
@@ -110,8 +110,8 @@ async def test_a_run_for_the_background_takes_two_and_its_worker_five(store: Sto
     recorder.reset()
     (task,) = queue.taken()
     await perform(services, task)
-    # the run with its lease; the rest; taking it up; the session; settling
-    assert recorder.rounds == 5
+    # the run with its lease; the rest; taking it up; settling
+    assert recorder.rounds == 4
     assert (await watch.result()).message.text == "hello"
 
 
@@ -132,11 +132,11 @@ async def test_a_run_that_waits_in_its_session_costs_the_one_before_it_four(stor
     recorder.reset()
     (task,) = queue.taken()
     await perform(services, task)
-    assert recorder.rounds == 5
+    assert recorder.rounds == 4
     assert (await second.result()).message.text == "done"
 
 
-async def test_handing_a_run_on_takes_one_and_going_on_five(store: Store):
+async def test_handing_a_run_on_takes_one_and_going_on_four(store: Store):
     held, queue = Held(), RecordingDispatch()
     held.release.set()
     services, recorder = await warm(store, held, queue)
@@ -154,5 +154,5 @@ async def test_handing_a_run_on_takes_one_and_going_on_five(store: Store):
     held.release.set()
     (task,) = queue.taken()
     await perform(services, task)
-    assert recorder.rounds == 5
+    assert recorder.rounds == 4
     assert (await watch.result()).message.text == "done"

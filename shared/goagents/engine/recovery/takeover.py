@@ -186,6 +186,7 @@ class Takeover:
             history=_before(history, taken.head or 0),
             first=_first(taken),
             starts_after=Cursor(taken.attempt, 0),
+            session=session if record is not None and not record.queue else None,
             steps=tuple(steps),
             crashed=found.is_left_behind,
             unknown=frozenset(record.doubts if record else ()),
