@@ -18,7 +18,7 @@ async def test_a_run_arrives_at_a_receiver_that_was_busy_at_first(tmp_path: Path
     await told(store, webhook=await hook(serve, receiver))
     sender = HttpWebhooks([NEW_KEY, KEY], timeout=10, allowed_addresses=("127.0.0.1",))
     made = services(store, sender)
-    made.clock.at = datetime.now(UTC)  # the receiver's clock is the real one: it refuses messages that are five minutes old
+    made.clock.at = datetime.now(UTC)  # the receiver, whose clock is real, refuses messages that are five minutes old
     await attempt(made, PATHS, "run_1", "run.completed")
     (task,) = made.dispatch.taken()
     assert task.delay == 120
