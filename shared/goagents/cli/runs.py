@@ -103,7 +103,7 @@ def _whole(client: Client, run_id: str) -> Run:
     while more is not None:
         page = client.get_run(run_id, page_size=_STEPS, page_token=more)
         steps, more = [*steps, *(page.steps or ())], page.next_page_token
-    return run.model_copy(update={"steps": steps, "next_page_token": None})
+    return run.model_copy(update={"steps": steps, "next_page_token": None})  # nosec B105 - the cursor of a page
 
 
 @command()
