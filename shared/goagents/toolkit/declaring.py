@@ -5,12 +5,12 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, PydanticUserError, TypeAdapter, create_model
-from pydantic.fields import FieldInfo
+from pydantic import BaseModel, PydanticUserError, TypeAdapter
 
 from goagents.errors import ConfigurationError
+from goagents.spec.functions import Parameters, Wrong, first_line, hints_of, parameters_of
 
 from .context import ToolCallContext
 
@@ -25,26 +25,20 @@ _REFERENCE = "#/$defs/"
 
 @dataclass(frozen=True, slots=True)
 class Declared:
-    """One tool. `names` are its parameters in the order of the model's fields; `context` is that of its context's.
-
-    `query` has the JSON type of each parameter where all of them can travel in a URL's query, else it is None.
-    """
+    """One tool. `query` has the JSON type of each parameter where all of them can travel in a URL's query, else it
+    is None."""
 
     name: str
     description: str
     effect: Effect
     function: Callable[..., Any]
-    names: tuple[str, ...]
-    arguments: type[BaseModel]
+    parameters: Parameters
     result: TypeAdapter[Any]
-    context: str | None
     query: Mapping[str, str] | None
 
     def call(self, arguments: BaseModel, context: ToolCallContext) -> bytes:
         """Return the result as JSON. Raises what the function raises, and ValueError for a result of another type."""
-        given = {name: getattr(arguments, _field(place)) for place, name in enumerate(self.names)}
-        if self.context is not None:
-            given[self.context] = context
+        given = self.parameters.keywords(arguments, context)
         return self.result.dump_json(self.function(**given), by_alias=True, warnings="error")
 
 
@@ -56,38 +50,23 @@ def declare(function: Any, name: str | None, description: str | None, effect: Ef
     text = (description or inspect.getdoc(function) or "").strip()
     if not text:
         raise wrong("has no description: give it a docstring, it is what the model decides by")
-    hints = _hints(function, wrong)
+    hints = hints_of(function, wrong)
     if "return" not in hints:
         raise wrong("says not what it returns: annotate it, `-> None` included")
-    fields: dict[str, tuple[Any, FieldInfo]] = {}
-    contexts: list[str] = []
-    for parameter in inspect.signature(function).parameters.values():
-        hint = hints.get(parameter.name)
-        if hint is ToolCallContext:
-            contexts.append(parameter.name)
-        else:
-            fields[parameter.name] = (hint, _field_of(parameter, hint, wrong))
-    if len(contexts) > 1:
-        raise wrong(f"has more than one parameter of the type ToolCallContext: {', '.join(contexts)}")
-    model, schema = _model(name, fields, wrong)
+    parameters = parameters_of(function, hints, (ToolCallContext,), name, wrong)
     return Declared(
         name=name,
         description=text,
         effect=effect,
         function=function,
-        names=tuple(fields),
-        arguments=model,
+        parameters=parameters,
         result=_result(hints["return"], wrong),
-        context=contexts[0] if contexts else None,
-        query=_query(schema) if effect == "read" else None,
+        query=_query(parameters.schema) if effect == "read" else None,
     )
 
 
 def _wrong(name: str, reason: str) -> ConfigurationError:
     return ConfigurationError(f"tool {name or '(without a name)'}: {reason}")
-
-
-Wrong = Callable[[str], ConfigurationError]
 
 
 def _check(function: Any, name: str, effect: str, wrong: Wrong) -> None:
@@ -105,66 +84,13 @@ def _check(function: Any, name: str, effect: str, wrong: Wrong) -> None:
         raise wrong(f"effect={effect!r} is unknown; it is one of {', '.join(get_args(Effect))}")
 
 
-def _hints(function: Callable[..., Any], wrong: Wrong) -> dict[str, Any]:
-    try:
-        return get_type_hints(function, include_extras=True)
-    except (NameError, AttributeError, TypeError, SyntaxError) as error:
-        raise wrong(
-            f"an annotation cannot be resolved ({error}); define its types at the module's top level"
-        ) from error
-
-
-def _field_of(parameter: inspect.Parameter, hint: Any, wrong: Wrong) -> FieldInfo:
-    """Return the field's default and its outside name."""
-    name = parameter.name
-    if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
-        raise wrong(f"`{parameter}`: arguments have names; write them out, or take one `dict`")
-    if parameter.kind is parameter.POSITIONAL_ONLY:
-        raise wrong(f"parameter `{name}`: is positional-only, and arguments are passed by name; remove the `/`")
-    if hint is None:
-        raise wrong(f"parameter `{name}`: has no type; annotate it")
-    if isinstance(parameter.default, FieldInfo):
-        raise wrong(f"parameter `{name}`: a Field is no default; write Annotated[…, Field(…)]")
-    if any(info.alias or info.validation_alias for info in _field_infos(hint)):
-        raise wrong(f"parameter `{name}`: has an alias; the argument is called as the parameter is")
-    field: FieldInfo = (
-        Field(alias=name) if parameter.default is parameter.empty else Field(parameter.default, alias=name)
-    )
-    return field
-
-
-def _field_infos(hint: Any) -> Iterator[FieldInfo]:
-    if get_origin(hint) is Annotated:
-        yield from (extra for extra in get_args(hint)[1:] if isinstance(extra, FieldInfo))
-
-
-def _field(place: int) -> str:
-    return f"argument_{place}"  # the parameter's own name might be one that a pydantic model has already
-
-
-def _model(
-    name: str, fields: Mapping[str, tuple[Any, FieldInfo]], wrong: Wrong
-) -> tuple[type[BaseModel], dict[str, Any]]:
-    definitions: dict[str, Any] = {_field(place): field for place, field in enumerate(fields.values())}
-    config = ConfigDict(extra="forbid", allow_inf_nan=False)
-    try:
-        model = create_model(f"{name}_arguments", __config__=config, **definitions)
-        return model, model.model_json_schema()
-    except (PydanticUserError, TypeError) as error:
-        raise wrong(f"its arguments have a type that JSON cannot carry: {_first_line(error)}") from error
-
-
 def _result(hint: Any, wrong: Wrong) -> TypeAdapter[Any]:
     try:
         adapter: TypeAdapter[Any] = TypeAdapter(hint)
         adapter.json_schema(mode="serialization")
     except (PydanticUserError, TypeError) as error:
-        raise wrong(f"its result has a type that JSON cannot carry: {_first_line(error)}") from error
+        raise wrong(f"its result has a type that JSON cannot carry: {first_line(error)}") from error
     return adapter
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).partition("\n")[0]
 
 
 def _query(schema: Mapping[str, Any]) -> dict[str, str] | None:

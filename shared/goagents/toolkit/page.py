@@ -70,7 +70,7 @@ def _schemas(tools: Sequence[Declared]) -> tuple[Schemas, dict[str, Any]]:
     """Return the schemas of arguments and results, and the definitions they share."""
     inputs: list[tuple[str, JsonSchemaMode, TypeAdapter[Any]]] = []
     for tool in tools:
-        inputs.append((tool.name, "validation", TypeAdapter(tool.arguments)))
+        inputs.append((tool.name, "validation", TypeAdapter(tool.parameters.model)))
         inputs.append((tool.name, "serialization", tool.result))
     schemas, rest = TypeAdapter.json_schemas(inputs, ref_template=_TEMPLATE)
     return schemas, rest.get("$defs", {})
@@ -91,7 +91,7 @@ def _path(tool: Declared, schemas: Schemas, definitions: dict[str, Any]) -> dict
         return {"get": operation}
     if tool.effect == "idempotent":
         operation["parameters"] = [_KEY]
-    if tool.names:
+    if tool.parameters.names:
         operation["requestBody"] = {"required": bool(whole.get("required")), "content": _content(arguments)}
     return {"post": operation}
 

@@ -2,20 +2,19 @@
 
 import re
 from collections.abc import Mapping
-from itertools import pairwise
 from typing import Any
 
 import flask
 from pydantic import BaseModel, ValidationError
-from pydantic_core import from_json, to_json
+from pydantic_core import from_json
 from werkzeug.exceptions import HTTPException
 
 from goagents.errors import BadRequest, FieldError, Invalid, PayloadTooLarge, UnsupportedMediaType
+from goagents.spec.functions import MAX_ERRORS, places
 from goagents.spec.types import format_size
 
 from .declaring import Declared
 
-_MAX_ERRORS = 100
 _JSON = "application/json"
 _WHOLE = re.compile(r"-?[0-9]{1,18}")
 
@@ -43,10 +42,10 @@ def arguments_of(request: flask.Request, tool: Declared, limit: int) -> dict[str
 def validated(tool: Declared, data: Mapping[str, Any]) -> BaseModel:
     """Return the arguments. Raises Invalid, with each place; values are not repeated."""
     try:
-        return tool.arguments.model_validate_json(to_json(data))
+        return tool.parameters.validated(data)
     except ValidationError as error:
-        places = _field_errors(error, data)
-        raise Invalid(f"The arguments do not fit the tool {tool.name}.", errors=places) from None
+        errors = places(error, data)
+        raise Invalid(f"The arguments do not fit the tool {tool.name}.", errors=errors) from None
 
 
 def _body(request: flask.Request, limit: int) -> bytes:
@@ -82,36 +81,11 @@ def _from_query(request: flask.Request, types: Mapping[str, str], limit: int) ->
         raise _too_large(limit)
     repeated = [name for name, values in request.args.lists() if len(values) > 1]
     if repeated:
-        places = [FieldError(name, "is given more than once") for name in repeated[:_MAX_ERRORS]]
-        raise Invalid("The query has a parameter more than once.", errors=places)
+        errors = [FieldError(name, "is given more than once") for name in repeated[:MAX_ERRORS]]
+        raise Invalid("The query has a parameter more than once.", errors=errors)
     return {name: _typed(text, types.get(name)) for name, text in request.args.items()}
 
 
 def _typed(text: str, kind: str | None) -> Any:
     """Return whole numbers as such, because an enumeration of them takes no text; pydantic reads all the others."""
     return int(text) if kind == "integer" and _WHOLE.fullmatch(text) else text
-
-
-def _field_errors(error: ValidationError, data: Mapping[str, Any]) -> list[FieldError]:
-    details = error.errors(include_url=False, include_context=False, include_input=False)
-    found = {(_path(detail["loc"], data), detail["msg"]) for detail in details}
-    return [FieldError(path, message) for path, message in sorted(found)[:_MAX_ERRORS]]
-
-
-def _path(location: tuple[int | str, ...], data: Any) -> str:
-    """Return the dotted path within the data: without the names of a union's branches, which pydantic puts between."""
-    path: list[str] = []
-    here = data
-    for part, following in pairwise((*location, None)):
-        if _holds(here, part):
-            here = here[part]
-            path.append(str(part))
-        elif following is None and isinstance(here, dict):
-            path.append(str(part))  # what is missing
-    return ".".join(path)
-
-
-def _holds(value: Any, part: int | str | None) -> bool:
-    if isinstance(value, dict):
-        return part in value
-    return isinstance(value, list) and isinstance(part, int) and part < len(value)
