@@ -2,13 +2,16 @@
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from goagents.errors import Invalid
 from goagents.resources import ClusterApplied
 from goagents.spec.load import load_clusters
 
+from .deploy_gcp import PLATFORM_ONLY, deploy_to_gcp, platform_options
 from .main import command
 from .options import agent_id, client_of, cluster_option, output_option, server_options
 from .terminal import note, say, say_json
@@ -22,7 +25,6 @@ _FILE = click.Path(path_type=Path)
     "-c",
     "files",
     multiple=True,
-    required=True,
     type=_FILE,
     metavar="FILE",
     help="File with one or more clusters; may be repeated.",
@@ -30,15 +32,30 @@ _FILE = click.Path(path_type=Path)
 @click.option("--dry-run", is_flag=True, help="Only say what would change.")
 @click.option("--server", help="Address of the server; else GOAGENTS_SERVER, else http://127.0.0.1:8080.")
 @output_option
-def deploy(files: tuple[Path, ...], dry_run: bool, server: str | None, output: str) -> None:
-    """Create or update the clusters of a file.
+@platform_options
+def deploy(
+    files: tuple[Path, ...], dry_run: bool, server: str | None, output: str, platform: str | None, **options: Any
+) -> None:
+    """Create or update clusters; deploy the functions they run on.
 
     The files are checked here first; every error is printed with its place. A new generation of a cluster takes
     effect for new runs; runs in progress end with the one they began with.
+
+    With --platform gcp the functions are deployed from source with gcloud, and all they need: interfaces, service
+    accounts, database, indexes, queue and schedule. The clusters come last. What is there already is left as it is, so
+    after a failure the same command goes on. --dry-run prints every command and asks nobody.
     """
     clusters = load_clusters(files)
-    if not clusters:
+    if files and not clusters:
         raise Invalid(f"{', '.join(map(str, files))}: no document of `kind: AgentCluster`")
+    if platform:
+        if server:
+            raise click.UsageError("--server and --platform exclude each other: the server is the one deployed")
+        deploy_to_gcp(options, clusters, dry_run=dry_run, output=output)
+        return
+    _refuse_without_platform()
+    if not files:
+        raise click.UsageError("Missing option '--cluster' / '-c'.")
     applied = []
     with client_of(server) as client:
         note(f"{'Checking against' if dry_run else 'Deploying to'} {client.server}")
@@ -49,6 +66,14 @@ def deploy(files: tuple[Path, ...], dry_run: bool, server: str | None, output: s
                 _say_applied(answer, dry_run)
     if output == "json":
         say_json({"dry_run": dry_run, "items": applied})
+
+
+def _refuse_without_platform() -> None:
+    context = click.get_current_context()
+    for parameter in context.command.params:
+        given = context.get_parameter_source(parameter.name or "") is ParameterSource.COMMANDLINE
+        if given and parameter.name in PLATFORM_ONLY:
+            raise click.UsageError(f"{parameter.opts[0]} goes with --platform gcp")
 
 
 def _say_applied(answer: ClusterApplied, dry_run: bool) -> None:

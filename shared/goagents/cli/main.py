@@ -19,7 +19,8 @@ from .terminal import fail, wants_colour
 # Name, where it is, and what it does: known without importing the command, so that `goagents --help` is quick.
 COMMANDS: dict[str, tuple[str, str]] = {
     "run": ("run:run", "Serve clusters on this machine, with hot reload."),
-    "deploy": ("clusters:deploy", "Create or update the clusters of a file."),
+    "deploy": ("clusters:deploy", "Create or update clusters; deploy the functions they run on."),
+    "destroy": ("deploy_gcp:destroy", "Take a deployment of the functions away."),
     "status": ("status:status", "Show clusters, agents, instances and tools."),
     "scale": ("clusters:scale", "Set how many instances of an agent are kept."),
     "logs": ("logs:logs", "Show what the agents of a cluster did."),

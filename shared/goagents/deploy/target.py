@@ -1,0 +1,123 @@
+"""Where it is deployed to, and under which names. Standard library only: the release pipeline uses it, too."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from goagents.errors import FieldError, Invalid
+
+from .catalogue import Function, serving
+
+CONFIG = "infra/gcp/config.yaml"
+UNKNOWN_NUMBER = "PROJECT_NUMBER"  # what a plan says that was made without asking Google
+REQUEST_TIMEOUT = 300  # seconds; server.timeout, where the function may take longer
+_LONGEST_ACCOUNT = 30
+_RULES = {
+    "project": (r"[a-z][a-z0-9-]{4,28}[a-z0-9]", "a project's id, such as my-project (not its name or number)"),
+    "region": (r"[a-z]+-[a-z]+[0-9]+", "a region, such as europe-west1"),
+    "prefix": (r"[a-z][a-z0-9-]*[a-z0-9]", "lower-case letters, digits and hyphens, such as goagents"),
+    "database": (r"\(default\)|[a-z][a-z0-9-]{2,61}[a-z0-9]", "a Firestore database's id, such as (default)"),
+    "database_location": (r"[a-z]+[0-9]|[a-z]+-[a-z]+[0-9]+", "a location of Firestore, such as eur3 or europe-west1"),
+    "runtime": (r"python3[0-9]{2}", "a Python runtime of Cloud Run functions, such as python311"),
+}
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,255}")
+_SECRET = re.compile(r"[A-Za-z0-9_-]{1,255}(:(latest|[1-9][0-9]*))?")
+_MEMBER = re.compile(r"(user|group|serviceAccount|domain):[^\s,@:]+(@[^\s,@:]+)?")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """A deployment. `secrets` are names in Secret Manager by the variable they are bound to, `invokers` the members
+    that may call what users call, `number` the project's number.
+
+    Raises Invalid that names every value that cannot be one.
+    """
+
+    project: str
+    region: str
+    functions: tuple[Function, ...]
+    prefix: str = "goagents"
+    source: Path = field(default_factory=Path)
+    config: str = CONFIG
+    database: str = "(default)"
+    database_location: str = ""
+    runtime: str = "python311"
+    secrets: Mapping[str, str] = field(default_factory=dict)
+    invokers: tuple[str, ...] = ()
+    allow_unauthenticated: bool = False
+    min_instances: int = 0
+    max_instances: int = 100
+    number: str = UNKNOWN_NUMBER
+
+    def __post_init__(self) -> None:
+        errors = [
+            FieldError(name.replace("_", "-"), f"{getattr(self, name)!r} is not {form}")
+            for name, (pattern, form) in _RULES.items()
+            if (name != "database_location" or self.database_location)
+            and not re.fullmatch(pattern, getattr(self, name))
+        ]
+        longest = max((len(self.account_id(function.name)) for function in self.functions), default=0)
+        if longest > _LONGEST_ACCOUNT:
+            errors.append(FieldError("prefix", f"is {longest - _LONGEST_ACCOUNT} characters too long"))
+        errors += [
+            FieldError("secret", f"{variable}={secret} is not VARIABLE=SECRET or VARIABLE=SECRET:VERSION")
+            for variable, secret in self.secrets.items()
+            if not _VARIABLE.fullmatch(variable) or not _SECRET.fullmatch(secret)
+        ]
+        errors += [
+            FieldError("invoker", f"{member!r} is not a member, such as user:ann@example.com or group:, domain:")
+            for member in self.invokers
+            if not _MEMBER.fullmatch(member)
+        ]
+        if errors:
+            raise Invalid("This cannot be deployed to:", errors=errors)
+
+    def service(self, function: Function) -> str:
+        return f"{self.prefix}-{function.name}"
+
+    def account_id(self, purpose: str) -> str:
+        return f"{self.prefix}-{purpose}"
+
+    def account(self, purpose: str) -> str:
+        """Return the e-mail address of a service account: of the function with this name, `invoker` or `build`."""
+        return f"{self.account_id(purpose)}@{self.project}.iam.gserviceaccount.com"
+
+    def url(self, function: Function) -> str:
+        """Return the address that Cloud Run gives the function, known before there is one."""
+        return f"https://{self.service(function)}-{self.number}.{self.region}.run.app"
+
+    @property
+    def queue(self) -> str:
+        return f"projects/{self.project}/locations/{self.region}/queues/{self.prefix}"
+
+    @property
+    def worker(self) -> Function:
+        return serving(self.functions, "/worker")
+
+    @property
+    def sweeper(self) -> Function:
+        return serving(self.functions, "/sweep")
+
+    @property
+    def server(self) -> Function:
+        """The function that the command line speaks to."""
+        return serving(self.functions, "/api/v1/clusters")
+
+    def environment(self, function: Function) -> dict[str, str]:
+        """Return the variables of a function, without those that Secret Manager fills."""
+        return {
+            "GOAGENTS_CONFIG": self.config,
+            "GOAGENTS_STORE": f"firestore://{self.project}/{self.database}",
+            "GOAGENTS_QUEUE": self.queue,
+            "GOAGENTS_WORKER_URL": f"{self.url(self.worker)}/worker",
+            "GOAGENTS_INVOKER": self.account("invoker"),
+            "GOAGENTS_TIMEOUT": f"{min(function.timeout, REQUEST_TIMEOUT)}s",
+            "GOOGLE_CLOUD_PROJECT": self.project,
+        }
+
+    def secrets_of(self, function: Function) -> dict[str, str]:
+        """Return `SECRET:VERSION` by variable; only a function that calls models or tools has any."""
+        if not function.models:
+            return {}
+        return {name: secret if ":" in secret else f"{secret}:latest" for name, secret in self.secrets.items()}
