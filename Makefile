@@ -7,6 +7,10 @@ VENV ?= .venv
 PORT ?= 8080
 PYTEST_ARGS ?=
 BENCH_ARGS ?=
+VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
+IMAGE ?= goagents:$(VERSION)
+STORE ?= sqlite
+OVERLAY ?= dev
 
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --quiet --disable-pip-version-check
@@ -17,10 +21,10 @@ PEERS := tests/support/peers
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help run install dev peers test lint types layers format security security-source security-dependencies \
-	build bench docs clean
+	build build-all functions docker docker-build docker-up docker-down deploy-k8s bench docs clean
 
 help: ## list what can be made
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-22s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-22s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 run: $(INSTALLED) ## serve examples/customer-support on 127.0.0.1:8080 (PORT=…); Ctrl-C ends it
 	@exec $(BIN)/python scripts/run_example.py --port $(PORT)
@@ -94,6 +98,42 @@ build: $(DEVELOPMENT) ## make dist/*.whl and *.tar.gz, and try the wheel in a cl
 	@cd build/try && bin/python -c 'import goagents, sys; assert "shared" not in goagents.__file__, goagents.__file__' && bin/goagents version
 	@rm -rf build/try
 	@ls dist
+
+build-all: build functions ## build, load every function, and make the image where Docker runs
+	@if docker info > /dev/null 2>&1; then $(MAKE) --no-print-directory docker-build; else \
+		echo "NO IMAGE was made: no Docker engine answers (docker info). Where one does: make docker-build"; fi
+
+# What functions-framework does when it starts one: import it, find its target.
+functions: $(DEVELOPMENT)
+	@for source in functions/*/main.py; do \
+		name=$$(basename $$(dirname $$source)); \
+		$(BIN)/python -c 'import sys; from functions_framework import create_app; create_app(*sys.argv[1:])' \
+			$$name $$source || { echo "functions-framework cannot load $$source" >&2; exit 1; }; \
+		echo "function $$name loads"; done
+
+docker:
+	@docker info > /dev/null 2>&1 || { echo "No Docker engine answers: install or start Docker (docker info says more)." >&2; exit 1; }
+
+docker-build: docker ## make the image goagents:VERSION (IMAGE=…)
+	docker build --file infra/docker/Dockerfile --tag $(IMAGE) .
+
+COMPOSE = docker compose --file infra/compose/compose.yaml$(if $(filter firestore,$(STORE)), --file infra/compose/compose.firestore.yaml)
+
+docker-up: docker ## start gateway, Prometheus, Grafana with Docker Compose (STORE=sqlite or firestore)
+	@case "$(STORE)" in sqlite|firestore) ;; *) echo "STORE=$(STORE): must be sqlite or firestore" >&2; exit 1;; esac
+	@docker compose version > /dev/null 2>&1 || { echo "Docker has no Compose: install its plugin (docker-compose-plugin)." >&2; exit 1; }
+	@$(PYTHON) infra/compose/prepare.py
+	$(COMPOSE) up --build --detach --wait
+	@echo "gateway    http://127.0.0.1:8080    (your key: infra/compose/secrets/api_key)"
+	@echo "Prometheus http://127.0.0.1:9090"
+	@echo "Grafana    http://127.0.0.1:3000    (admin, GRAFANA_PASSWORD of infra/compose/.env)"
+
+docker-down: docker ## end what docker-up started; its volumes stay
+	@test -e infra/compose/.env || { echo "There is no infra/compose/.env, so docker-up has started nothing." >&2; exit 1; }
+	$(COMPOSE) down
+
+deploy-k8s: ## apply the overlay dev to kubectl's cluster (OVERLAY=prod, or a folder of your own)
+	@infra/kubernetes/deploy.sh "$(OVERLAY)"
 
 bench: $(DEVELOPMENT) ## measure: cold start, memory, local operations, streams (BENCH_ARGS=--json FILE)
 	@$(BIN)/python -m tests.benchmarks $(BENCH_ARGS)
