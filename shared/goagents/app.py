@@ -57,6 +57,7 @@ TOOLSETS: Mapping[str, str] = {
     "http": "goagents.tools.http:build",
     "mcp": "goagents.tools.mcp:build",
     "websocket": "goagents.tools.websocket:build",
+    "python": "goagents.tools.python:build",
 }
 _log = logging.getLogger("goagents.app")
 DISPATCH_SLACK = 15.0  # seconds the queue waits longer than the worker takes

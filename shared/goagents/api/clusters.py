@@ -87,8 +87,8 @@ async def _manifest(request: Request) -> AgentCluster:
     """Return the cluster in the body, checked as one that nobody trusts."""
     kind = media_type(request, yaml=True)
     body = await read(request)
-    manifest = parse_cluster(body, kind)
     services, _ = session_of(request)
+    manifest = parse_cluster(body, kind, services.config.allow.tool_types)
     errors = check_untrusted(manifest, services.config)
     if errors:
         raise Invalid("A cluster received over HTTP may not do this.", errors=errors)

@@ -5,6 +5,7 @@ import asyncio
 from goagents.errors import NotFound
 from goagents.records import ClusterRecord, GenerationRecord, Paths, RunRecord
 from goagents.spec.cluster import AgentCluster
+from goagents.spec.plugins import STORED
 from goagents.store.base import Document
 
 from .loaded import LoadedCluster
@@ -48,7 +49,7 @@ async def load_generation(services: Services, paths: Paths, record: ClusterRecor
     if document is None:
         raise cluster_not_found(record.namespace, record.name)
     generation = GenerationRecord.of(document.data)
-    manifest = AgentCluster.model_validate(generation.manifest)
+    manifest = AgentCluster.model_validate(generation.manifest, context=STORED)
     return remember(services, paths, LoadedCluster(record, manifest, generation.trusted))
 
 
@@ -91,6 +92,6 @@ async def load_pinned(services: Services, paths: Paths, run: RunRecord) -> Loade
     if older not in services.specs:
         generation = GenerationRecord.of(document.data)
         pinned = record.model_copy(update={"generation": run.generation})
-        manifest = AgentCluster.model_validate(generation.manifest)
+        manifest = AgentCluster.model_validate(generation.manifest, context=STORED)
         _keep(services, older, LoadedCluster(pinned, manifest, generation.trusted))
     return services.specs[older]

@@ -15,17 +15,16 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
+from .allow import AllowConfig, VariableName
 from .cluster import PROVIDERS, unique_names
 from .models import alias_cycle
+from .python import PythonConfig, ToolFunctionConfig
 from .tools import HeaderName, HeaderValue
-from .types import Address, DnsLabel, Duration, HttpUrl, Integer, Model, ShortText, Size, no_boolean
+from .types import DnsLabel, Duration, HttpUrl, Integer, Model, ShortText, Size, no_boolean
 
 Port = Annotated[int, Field(ge=1, le=65_535), BeforeValidator(no_boolean)]
 Path = Annotated[str, StringConstraints(min_length=1, max_length=4096)]
 UrlPath = Annotated[str, StringConstraints(pattern=r"^/[A-Za-z0-9._~/-]*$", max_length=256)]
-VariableName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,255}$")]
-SecretName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_./:@+=-]{1,512}$")]
-SECRET_SCHEMES = ("secret", "aws-secret")
 
 _STORE_URL = re.compile(r"sqlite:///.+|firestore://[a-z0-9][a-z0-9.:-]*/[a-z0-9()][a-z0-9()-]*")
 
@@ -165,30 +164,6 @@ class AuthConfig(Model):
         if len({key.hash for key in self.api_keys}) < len(self.api_keys):
             raise PydanticCustomError("auth", "two entries of `api_keys` have the same key")
         return self
-
-
-class AllowConfig(Model):
-    env: tuple[VariableName, ...] = Field(
-        (), max_length=1000, description="Variables that a cluster received over HTTP may refer to."
-    )
-    secrets: tuple[SecretName, ...] = Field(
-        (), max_length=1000, description="Secrets that a cluster received over HTTP may refer to."
-    )
-    addresses: tuple[Address, ...] = Field(
-        (),
-        max_length=1000,
-        description="Private addresses that tools may reach: IP addresses, CIDR blocks, host names, also with "
-        "`:PORT`. Others on private networks, this machine and the metadata server are refused.",
-    )
-
-    def references(self) -> frozenset[str]:
-        """Return the keys (`Reference.key`) that an untrusted cluster may refer to."""
-        secrets = {
-            name if name.startswith(tuple(f"{scheme}:" for scheme in SECRET_SCHEMES)) else f"{scheme}:{name}"
-            for name in self.secrets
-            for scheme in SECRET_SCHEMES
-        }
-        return frozenset(self.env) | secrets
 
 
 class RunsConfig(Model):
@@ -360,6 +335,12 @@ class Config(Model):
     )
     mcp_servers: Annotated[dict[ShortText, McpServerConfig], BeforeValidator(_empty)] = Field(
         default_factory=dict, max_length=200, description="Servers that `mcp` tools name in `server`."
+    )
+    python: Annotated[PythonConfig, BeforeValidator(_empty)] = Field(
+        default_factory=PythonConfig, description="Where the modules of `python` tools are found."
+    )
+    tool_functions: Annotated[dict[DnsLabel, ToolFunctionConfig], BeforeValidator(_empty)] = Field(
+        default_factory=dict, max_length=20, description="Tool functions that `goagents run` starts beside the server."
     )
     ca_bundle: Path | None = Field(
         None, description="File with the certificates (PEM) of a private CA to trust, relative to this file."

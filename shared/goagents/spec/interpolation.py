@@ -8,7 +8,7 @@ from goagents.errors import ConfigurationError, FieldError
 from .cluster import AgentCluster
 from .config import Config
 from .references import ENVIRONMENT, Parts, Reference, escape, parse, references
-from .tools import HttpToolSpec, McpToolSpec
+from .tools import HttpToolSpec, McpToolSpec, PythonToolSpec
 
 __all__ = [
     "Reference",
@@ -159,6 +159,12 @@ def _forbidden_tools(cluster: AgentCluster, config: Config) -> Iterator[FieldErr
                 yield FieldError(
                     f"{path}.openapi",
                     "a cluster received over HTTP reads no file of the server; write an http(s):// URL",
+                )
+            elif isinstance(tool, PythonToolSpec) and tool.target not in config.allow.python:
+                yield FieldError(
+                    f"{path}.target",
+                    f"{tool.target} is not on the server's `allow.python` list; a cluster received over HTTP needs it"
+                    " there",
                 )
 
 

@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
@@ -22,6 +22,7 @@ from .config import Config
 from .document import MAX_BYTES, DocumentError, Mark, Node
 from .json_reader import read_json
 from .models import nearest
+from .plugins import posted
 from .problems import field_error, field_errors
 from .resolve import Resolution, resolve_cluster_node, resolve_config_node
 from .yaml_reader import read_yaml
@@ -73,8 +74,10 @@ def load_text(text: str, source: str | None = None, *, environ: Mapping[str, str
     return reader.loaded(() if source is None else (source,))
 
 
-def parse_cluster(body: bytes, content_type: str | None) -> AgentCluster:
+def parse_cluster(body: bytes, content_type: str | None, tool_types: tuple[str, ...] = ()) -> AgentCluster:
     """Read the AgentCluster in a request's body. It is not trusted yet: see `interpolation.check_untrusted`.
+
+    `tool_types` are those of packages that it may use (`allow.tool_types`); the code of others is not even imported.
 
     Raises UnsupportedMediaType, PayloadTooLarge, BadRequest (not UTF-8, not JSON or YAML), and ConfigurationError
     with every error.
@@ -86,7 +89,7 @@ def parse_cluster(body: bytes, content_type: str | None) -> AgentCluster:
         text = body.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise BadRequest(f"The body is not UTF-8: byte {error.start} is invalid") from None
-    reader = _Reader({})
+    reader = _Reader({}, posted(tool_types))
     try:
         reader.add_documents(text, None, is_json=is_json)
     except DocumentError as error:
@@ -115,8 +118,9 @@ def _is_json(content_type: str | None) -> bool:
 class _Reader:
     """Gathers documents, then makes models of them. Errors are collected, never raised before the end."""
 
-    def __init__(self, environ: Mapping[str, str]) -> None:
+    def __init__(self, environ: Mapping[str, str], context: Mapping[str, Any] | None = None) -> None:
         self._environ = environ
+        self._context = context
         self._sections = Node({}, Mark(None, 1, 1))
         self._clusters: list[Node] = []
         self._errors: list[FieldError] = []
@@ -204,8 +208,10 @@ class _Reader:
         placed = self.clusters()
         warnings: list[FieldError] = []
         if config is not None:
+            started = {function.variable: function.url for function in config.tool_functions.values()}
+            environ = started | {name: value for name, value in self._environ.items() if value}
             for node, cluster in placed:
-                self._errors.extend(check_use(cluster, node, config, self._sections, self._environ))
+                self._errors.extend(check_use(cluster, node, config, self._sections, environ))
                 warnings.extend(warn(cluster, node, config))
         self.raise_errors()
         if config is None:  # cannot be: no config means errors
@@ -255,7 +261,7 @@ class _Reader:
         repeated = list(_repeated_names(node)) if model is AgentCluster else []
         self._errors.extend(repeated)
         try:
-            found = model.model_validate(node.plain())
+            found = model.model_validate(node.plain(), context=self._context)
         except ValidationError as error:
             for kind, problem in field_errors(error, node, model):
                 if not (kind == "duplicate_name" and repeated):

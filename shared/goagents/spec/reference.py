@@ -13,7 +13,6 @@ from pydantic_core import PydanticUndefined
 from .cluster import AgentCluster
 from .config import Config
 from .models import ALIASES, RETIRED
-from .tools import LaterToolSpec
 from .types import Duration, Size, format_duration, format_size
 
 _INTRODUCTION = """\
@@ -45,7 +44,7 @@ spec:
 ```
 
 Every error is reported at once, with its place: `FILE:LINE:COLUMN: path.to.field: what is wrong`. An unknown field is
-an error that names the nearest known one. So is a field that is known and not in this version: nothing is ignored.
+an error that names the nearest known one: nothing is ignored.
 
 ## Values
 
@@ -76,7 +75,8 @@ Relative paths (`server.tls`, `ca_bundle`, an `openapi` file) start at the folde
 
 **What a posted cluster may do.** A cluster in a file given to `goagents run` is trusted. In one received over HTTP,
 references resolve only the names on the server's `allow` list; commands and files of the server are refused, unless the
-server's configuration defines them by name (`mcp_servers`).
+server's configuration defines them by name (`mcp_servers`), and so is Python code that `allow.python` and
+`allow.tool_types` do not name.
 
 """
 
@@ -109,8 +109,6 @@ def _tables(model: type[BaseModel], path: str) -> Iterator[str]:
         yield f"### `{path}`\n"
     if model.__doc__ and path:
         yield f"{_line(model.__doc__)}\n"
-    if issubclass(model, LaterToolSpec):
-        return
     yield "| field | type | default | |"
     yield "|---|---|---|---|"
     for name, field in model.model_fields.items():

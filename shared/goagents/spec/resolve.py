@@ -32,12 +32,18 @@ class Resolution:
 
 def resolve_config_node(node: Node, environ: Mapping[str, str]) -> Resolution:
     """Resolve every text. A field whose variable is not set is left out; paths become relative to their file."""
-    return _Walk(environ, lambda _: True, lambda path: path in _CONFIG_FILES).run(node)
+    return _Walk(environ, lambda _: True, _is_config_file).run(node)
 
 
 def resolve_cluster_node(node: Node, environ: Mapping[str, str]) -> Resolution:
     """Resolve `provider` and `model` of agents and fallbacks; paths of OpenAPI pages become relative to their file."""
     return _Walk(environ, _names_a_model, _is_openapi).run(node)
+
+
+def _is_config_file(path: NodePath) -> bool:
+    if path in _CONFIG_FILES or path[:2] == ("python", "path"):
+        return True
+    return len(path) == 3 and path[0] == "tool_functions" and path[2] == "source"
 
 
 def _names_a_model(path: NodePath) -> bool:

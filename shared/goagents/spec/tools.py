@@ -1,12 +1,13 @@
 """What stands under an agent's `tools:`. One entry is one toolset, told apart by `type`."""
 
-from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, Literal, NoReturn, Self
+from typing import Annotated, Any, Literal, NoReturn, Self
 
 import jsonschema_rs
-from pydantic import AfterValidator, Field, StringConstraints, field_validator, model_validator
+from pydantic import AfterValidator, ConfigDict, Field, StringConstraints, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
+from .plugins import OtherTypes
+from .python import PythonTarget
 from .types import Duration, HttpUrl, Integer, Model, ShortText, Size, ToolName
 from .websocket import (
     CALL_KEY,
@@ -195,19 +196,6 @@ class McpToolSpec(BaseToolSpec):
     exclude: tuple[ShortText, ...] = Field((), max_length=256, description="Not these tools.")
 
 
-class LaterToolSpec(BaseToolSpec):
-    """A type of tool that is known, and not in this version. It says that and nothing else about its fields."""
-
-    feature: ClassVar[str]
-
-    @model_validator(mode="before")
-    @classmethod
-    def _not_yet(cls, value: Any) -> Any:
-        if isinstance(value, Mapping):
-            raise later(cls.feature)
-        return value
-
-
 class WebsocketToolSpec(BaseToolSpec):
     """A WebSocket service: a message and its answer, or the messages that come until a condition holds."""
 
@@ -317,15 +305,35 @@ class WebsocketToolSpec(BaseToolSpec):
         raise PydanticCustomError("websocket_form", reason)
 
 
-class PythonToolSpec(LaterToolSpec):
-    """Functions of a Python module. Not in this version."""
+class PythonToolSpec(BaseToolSpec):
+    """A function of a Python package, called in the server's own process."""
 
-    feature = "the tool type `python`"
-    type: Literal["python"] = Field(description="Functions of a Python module. Not in this version.")
-    module: str = Field(description="Dotted name of the module.")
+    type: Literal["python"] = Field(description="A Python function.")
+    target: PythonTarget = Field(
+        description="`module:function`, or the name of an entry point in the group `goagents.tools`. In a cluster "
+        "received over HTTP, one that the server's `allow.python` names."
+    )
+    threads: Integer = Field(
+        8, ge=1, le=64, description="Most calls of a function that is not async at the same time; more wait."
+    )
+
+    @field_validator("headers")
+    @classmethod
+    def _no_headers(cls, value: dict[str, str]) -> dict[str, str]:
+        if value:
+            raise PydanticCustomError("python_form", "a function takes no headers; remove them")
+        return value
+
+
+class AbsentToolSpec(BaseToolSpec):
+    """A tool in the store whose type came with a package that is not installed here (any more)."""
+
+    model_config = ConfigDict(extra="allow")
+    type: ShortText
 
 
 ToolSpec = Annotated[
     HttpToolSpec | McpToolSpec | WebsocketToolSpec | PythonToolSpec,
     Field(discriminator="type"),
+    OtherTypes(("http", "mcp", "websocket", "python"), BaseToolSpec, AbsentToolSpec),
 ]

@@ -84,6 +84,7 @@ class ToolEnvironment:
     `resolve` raises ConfigurationError for an unset or forbidden variable. `allowed_addresses` holds CIDR blocks and
     host names that the address guard lets pass. `trusted` is whether the cluster comes from a file of the server's
     operator: only then may an entry name a program to start. `mcp_servers` are those of the configuration.
+    `python_path` are the folders to look for modules in, `allowed_python` the targets that other clusters may name.
     """
 
     resolve: Callable[[str], str]
@@ -91,3 +92,5 @@ class ToolEnvironment:
     ca_bundle: str | None = None
     trusted: bool = False
     mcp_servers: Mapping[str, McpServerConfig] = field(default_factory=dict)
+    python_path: tuple[str, ...] = ()
+    allowed_python: frozenset[str] = frozenset()

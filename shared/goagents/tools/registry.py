@@ -4,15 +4,18 @@ Adapters are loaded by name, which is `app`'s to do: `load` is given.
 """
 
 import asyncio
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from goagents.errors import ToolUnavailable
 from goagents.spec.config import Config
 from goagents.spec.interpolation import Resolver
+from goagents.spec.plugins import GROUP, PluginError, names, tool_type
 from goagents.spec.tools import McpToolSpec, ToolSpec
 from goagents.tools.base import ChangingToolset, Tool, ToolEnvironment, Toolset
 
+_log = logging.getLogger(__name__)
 Load = Callable[[str], Any]
 SLOW = {"mcp": "mcp"}  # types whose SDK takes up to a second to import, and the extra that installs it
 
@@ -31,8 +34,13 @@ class ToolsetRegistry:
         self._load = load
 
     def check(self, spec: ToolSpec) -> None:
-        if spec.type not in self._toolsets:
-            raise ToolUnavailable(f"Tools of the type {spec.type!r} are not in this version of GoAgents.")
+        """Raise ToolUnavailable for a type that came with a package which is not installed here. Imports nothing."""
+        kind: str = spec.type
+        if kind not in self._toolsets and kind not in names():
+            raise ToolUnavailable(
+                f"No package here brings the tool type {kind!r}: install the one that has it among its entry points in "
+                f"the group `{GROUP}`, wherever agents are executed."
+            )
 
     def build(self, spec: ToolSpec, *, trusted: bool) -> Toolset:
         self.check(spec)
@@ -44,12 +52,36 @@ class ToolsetRegistry:
             ca_bundle=self._config.ca_bundle,
             trusted=trusted,
             mcp_servers=self._config.mcp_servers,
+            python_path=self._config.python.path,
+            allowed_python=frozenset(self._config.allow.python),
         )
-        name = self._toolsets[spec.type]
-        if spec.type in SLOW:
+        kind: str = spec.type
+        if kind not in self._toolsets:
+            return LazyToolset(spec, environment, lambda: self._of_package(spec, trusted=trusted))
+        name = self._toolsets[kind]
+        if kind in SLOW:
             return LazyToolset(spec, environment, lambda: self._load(name))
         toolset: Toolset = self._load(name)(spec, environment)
         return toolset
+
+    def _of_package(self, spec: ToolSpec, *, trusted: bool) -> Any:
+        """Return what makes toolsets of a type that a package brings. Raises ToolUnavailable."""
+        kind: str = spec.type
+        if not trusted and kind not in self._config.allow.tool_types:
+            raise ToolUnavailable(
+                f"{spec.name}: the type {kind!r} is not on the server's `allow.tool_types` list; a cluster received "
+                "over HTTP needs it there"
+            )
+        try:
+            found = tool_type(kind)
+            build = self._load(found.build)
+        except (Exception, SystemExit) as error:  # a package's module may raise anything
+            _log.warning("tool %s: the type %s cannot be loaded", spec.name, kind, exc_info=error)
+            reason = str(error) if isinstance(error, PluginError | ImportError) else type(error).__name__
+            raise ToolUnavailable(f"{spec.name}: the tool type {kind!r} cannot be loaded: {reason}") from error
+        if not isinstance(spec, found.spec):  # read when the package was not here, or was another one
+            raise ToolUnavailable(f"{spec.name}: the tool type {kind!r} has changed; start the server anew")
+        return build
 
     def _refuse_unset(self, spec: McpToolSpec) -> None:
         """Without a header or variable that its configuration names, a server would be called as somebody else."""

@@ -141,6 +141,12 @@ class TestErrors:
             ("type: http, name: x, url: 'https://x', headers: {A: \"c\\nd\"}", "must match"),
             ("type: http, name: x, url: 'https://x', max_output: lots", "is not a size"),
             ("type: mcp, name: x", "server: is required"),
+            ("type: python, name: x", "target: is required"),
+            ("type: python, name: x, target: 'a b'", "is neither `module:function`, such as shop.tools:refund, nor"),
+            ("type: python, name: x, target: 'a.b:'", "is neither `module:function`"),
+            ("type: python, name: x, target: 'a:b', headers: {A: b}", "a function takes no headers"),
+            ("type: pyhton, name: x", "unknown type 'pyhton'; did you mean 'python'?"),
+            ("type: xyz, name: x", "known are http, mcp, websocket, python"),
             ("type: mcp, name: x, server: s, sever: s", "unknown field; did you mean 'server'?"),
         ],
     )
@@ -153,7 +159,6 @@ class TestErrors:
         [
             "type: http, name: x, url: 'https://x', cache_ttl: 5s",
             "type: http, name: x, url: 'https://x', retries: 2",
-            "type: python, name: x, module: os",
         ],
     )
     def test_what_is_known_and_not_implemented_is_refused_not_ignored(self, fields: str):
