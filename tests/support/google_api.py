@@ -66,7 +66,9 @@ def make_certificates(folder: Path) -> tuple[Path, Path]:
 
 @dataclass
 class GoogleApi:
-    """`cloud` is what there is, `serving` the addresses behind run.app by the service's name."""
+    """`cloud` is what there is, `serving` the addresses behind run.app by the service's name, or
+    `TAG---NAME` for those of a tag alone.
+    """
 
     folder: Path
     cloud: Cloud = field(default_factory=lambda: Cloud(ROUTES))
@@ -115,6 +117,7 @@ class GoogleApi:
             "CLOUDSDK_COMPONENT_MANAGER_DISABLE_UPDATE_CHECK": "1",
             "HTTPS_PROXY": f"http://{host}:{port}",
             "SSL_CERT_FILE": str(self.ca),
+            "REQUESTS_CA_BUNDLE": str(self.ca),  # where gcloud forgets its own setting
         }
 
     def _key(self) -> Mapping[str, str]:
@@ -198,14 +201,21 @@ class _Handler(BaseHTTPRequestHandler):
         token = self.headers.get("authorization", "").removeprefix("Bearer ")
         audience = f"https://{host.rpartition('---')[2]}"
         self.google.cloud.calls.append((host, self.command, self.path, token))
-        if service not in self.google.serving:
+        tagged = f"{host.partition('---')[0]}---{service}" if "---" in host else service
+        behind = self.google.serving.get(tagged) or self.google.serving.get(service)
+        if behind is None:
             self._send(404, b"<html>Error: Page not found</html>", "text/html")
             return
         if not self.google.cloud.may_call(service, token, audience):
             self._send(403, b"<html>Error: Forbidden</html>", "text/html")
             return
-        inner = urlsplit(self.google.serving[service])
+        inner = urlsplit(behind)
         connection = HTTPConnection(inner.hostname or "", inner.port, timeout=_TIMEOUT)
+        try:
+            connection.connect()
+        except OSError:
+            self._send(503, b"The request failed because the instance could not start", "text/plain")
+            return
         try:
             kept = {n: v for n, v in self.headers.items() if n.lower() not in {"transfer-encoding", "connection"}}
             connection.request(self.command, self.path, body, kept)

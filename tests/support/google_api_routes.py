@@ -51,11 +51,16 @@ def token(cloud: Cloud, request: Request) -> Answer:
     return 200, {"access_token": "an-access-token", "expires_in": 3600, "token_type": "Bearer"}
 
 
-@route(r"POST iamcredentials /v1/projects/-/serviceAccounts/([^/:]+):generateIdToken")
+@route(r"POST iamcredentials /v1/projects/[^/]+/serviceAccounts/([^/:]+):generateIdToken")
 def impersonated(cloud: Cloud, request: Request, email: str) -> Answer:
     made = identity_token(email, request.body["audience"], len(cloud.tokens))
     cloud.tokens[made] = {"email": email, "aud": request.body["audience"]}
     return 200, {"token": made}
+
+
+@route(r"POST iamcredentials /v1/projects/[^/]+/serviceAccounts/[^/:]+:generateAccessToken")
+def impersonating(cloud: Cloud, request: Request) -> Answer:
+    return 200, {"accessToken": "another-access-token", "expireTime": "2100-01-01T00:00:00Z"}
 
 
 # Any resource has a policy: `POST secretmanager /v1/projects/p/secrets/s:getIamPolicy`.
@@ -337,6 +342,11 @@ def run_revision(cloud: Cloud, request: Request, name: str) -> Answer:
         "spec": {"containers": [{"image": "an-image"}]},
         "status": {"conditions": conditions},
     }
+
+
+@route(r"GET ondemandscanning /v1/(projects/[^/]+/locations/[^/]+/scans/[^/]+)/vulnerabilities")
+def vulnerabilities(cloud: Cloud, request: Request, scan: str) -> Answer:
+    return 200, {"occurrences": cloud.below("ondemandscanning", f"{scan}/vulnerabilities")}
 
 
 # What may be deleted at its path, wherever it is.
