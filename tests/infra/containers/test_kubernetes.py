@@ -80,7 +80,7 @@ def test_what_breaks_the_rule_is_found():
     template = of(prod, "Deployment")["spec"]["template"]
     (container,) = template["spec"]["containers"]
     moved = [
-        {**one, "value": "sqlite:////tmp/x.db"} if one["name"] == "GOAGENTS_STORE" else one for one in container["env"]
+        {**one, "value": "sqlite:////data/x.db"} if one["name"] == "GOAGENTS_STORE" else one for one in container["env"]
     ]
     on_sqlite = {**template, "spec": {**template["spec"], "containers": [{**container, "env": moved}]}}
     assert "more than one need Firestore" in wrong_with_replicas(changed(prod, template=on_sqlite))[0]
