@@ -14,6 +14,7 @@
       .../steps/{n}.{i}                            StepRecord         the result of one call, recorded at once
       .../events/{attempt}-{seq}                   EventsRecord       a batch of events, named by its last one
     tenants/{t}/idempotency/{hash}                 IdempotencyRecord
+    tenants/{t}/tool_answers/{hash}                ToolAnswerRecord   the cache of tools' answers
     tenants/{t}/deliveries/{run}.{event}           DeliveryRecord     a webhook on its way
     tenants/{t}/usage/{yyyymmdd}-{shard}           counters, see UsageRecord
 
@@ -91,11 +92,16 @@ class InstanceRecord(Record):
 
 
 class ToolsetRecord(Record):
+    """A tool that could not be opened, or whose server some process leaves alone: `circuit_host`, for that process's
+    calls, until `circuit_until_at`."""
+
     agent: str
     tool: str
     status: Literal["available", "unavailable"]
     detail: str | None = None
     checked_at: datetime
+    circuit_host: str | None = None
+    circuit_until_at: datetime | None = None
 
 
 class SessionRecord(Record):
@@ -139,7 +145,8 @@ class RunRecord(Record):
     `head` is the number of its user message, None while the run waits for another one of its session. `attempt` counts
     executions; `crashes` those that ended in a crash since the step `crashed_step`. `unfinished` are the ids of calls
     that were in progress when the run was handed on: what they came to is not known. `waiting` is a `resources.Waiting`
-    as JSON, `decisions` what people decided, by the call's id. `event` is the id of the last event that holds.
+    as JSON, `decisions` what people decided, by the call's id, `doubts` the fingerprints of its calls whose outcome
+    nobody knows. `event` is the id of the last event that holds.
     `webhook` is the URL to tell of the end. `give_up_at` is when a waiting run fails, `waited` the seconds it waited.
     """
 
@@ -163,6 +170,7 @@ class RunRecord(Record):
     unfinished: list[str] = Field(default_factory=list)
     waiting: dict[str, Any] | None = None
     decisions: dict[str, dict[str, Any]] | None = None
+    doubts: list[str] = Field(default_factory=list)
     event: str | None = None
     webhook: str | None = None
     input: dict[str, Any]
@@ -235,6 +243,15 @@ class StepRecord(Record):
 class IdempotencyRecord(Record):
     run: str
     payload_hash: str
+    expire_at: datetime
+
+
+class ToolAnswerRecord(Record):
+    """What a tool answered, as content parts in JSON; before that, the claim of the process that asks it."""
+
+    claim: str | None = None
+    content: list[dict[str, Any]] | None = None
+    created_at: datetime
     expire_at: datetime
 
 
@@ -356,6 +373,9 @@ class Paths:
 
     def idempotency(self, key_hash: str) -> str:
         return f"{self.root}/idempotency/{key_hash}"
+
+    def tool_answer(self, key: str) -> str:
+        return f"{self.root}/tool_answers/{key}"
 
     def usage(self) -> str:
         return f"{self.root}/usage"

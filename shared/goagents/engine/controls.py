@@ -160,7 +160,8 @@ async def _resume(services: Services, found: Found, decided: dict[str, dict[str,
 
 def _decided(waiting: Waiting, decisions: Sequence[Decision], principal: Principal) -> dict[str, dict[str, Any]]:
     """Return the decision on each call that waits, by the call's id."""
-    known = {call.call_id for call in waiting.calls}
+    shown = {call.call_id: call.arguments for call in waiting.calls}
+    known = set(shown)
     found: dict[str, dict[str, Any]] = {}
     errors: list[FieldError] = []
     for i, decision in enumerate(decisions):
@@ -175,6 +176,10 @@ def _decided(waiting: Waiting, decisions: Sequence[Decision], principal: Princip
             if call in found:
                 errors.append(FieldError(f"{place}.call_id", f"the call {call[:64]!r} is decided twice"))
             found[call] = {**decision.model_dump(exclude_none=True, exclude={"call_id"}), "by": principal.id}
+            if decision.decision == "allow" and call in shown:
+                found[call].setdefault(
+                    "arguments", shown[call]
+                )  # what was shown, which may not be what the model asked
     errors += [FieldError("decisions", f"the call {call!r} has no decision") for call in sorted(known - found.keys())]
     if errors:
         raise Invalid("The decisions do not fit what waits.", errors=errors)

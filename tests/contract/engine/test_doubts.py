@@ -1,23 +1,42 @@
 """An unsafe call that nobody knows the outcome of is never repeated silently, whatever became of its run."""
 
 import asyncio
+import json
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from tests.support.desk import ALLOW, DENY, Desk
-from tests.support.durable import call, calling, dies, record, say, shop_cluster, work
+from tests.support.durable import (
+    Shop,
+    call,
+    calling,
+    dies,
+    killed,
+    lapse,
+    record,
+    results,
+    say,
+    shop_cluster,
+    work,
+)
 from tests.support.engine import ALICE, applied
 from tests.support.runs import PATHS, at_rest
 
 from goagents.engine import controls, runs
 from goagents.engine.execution import doubts
+from goagents.engine.execution.approval import review
+from goagents.engine.loaded import OpenTool, Toolbox
 from goagents.engine.recovery.sweep import sweep
+from goagents.engine.recovery.worker import perform
+from goagents.messages import Message, TextPart, ToolCallPart
 from goagents.records import SessionRecord
 from goagents.resources import Decision, Run
 from goagents.store.base import Merge, Store
 from goagents.telemetry.base import RunFinished
 from goagents.testing.kill_points import KillPoint
+from goagents.testing.tools import StaticToolset, StaticToolsets
 
 REFUND = call("refund", 3, amount=5)
 SCRIPT = calling([REFUND])
@@ -84,6 +103,14 @@ async def cancelled_once_it_was_allowed(desk: Desk) -> str:
     return run_id
 
 
+async def denied(desk: Desk) -> str:
+    run_id = await left_behind(desk, ONE_TURN, unknown_outcome="wait")
+    assert (await desk.goes_on(run_id)).status == "waiting"
+    await desk.decide(run_id, DENY)
+    assert (await desk.goes_on(run_id)).status == "failed"
+    return run_id
+
+
 async def compacted(desk: Desk) -> str:
     run_id = await left_behind(desk)
     assert (await desk.goes_on(run_id)).status == "succeeded"
@@ -99,6 +126,7 @@ WAYS = [
     cancelled_in_the_call,
     cancelled_while_it_waits,
     cancelled_once_it_was_allowed,
+    denied,
     compacted,
 ]
 
@@ -131,15 +159,6 @@ async def test_the_next_turn_does_not_repeat_the_call_by_itself(store: Store, wa
     assert (await again(desk)).waiting
 
 
-async def test_what_a_person_answered_is_no_doubt(store: Store):
-    desk = Desk(store, SCRIPT)
-    run_id = await left_behind(desk, ONE_TURN, unknown_outcome="wait")
-    assert (await desk.goes_on(run_id)).status == "waiting"
-    await desk.decide(run_id, DENY)
-    assert (await desk.goes_on(run_id)).status == "failed"
-    assert (await remembered(desk)).doubts == []
-
-
 async def test_calls_that_were_answered_leave_no_doubt(store: Store):
     script = calling([call("look", 1), call("reserve", 2), REFUND])
     desk = Desk(store, script)
@@ -161,15 +180,14 @@ async def test_a_call_that_may_be_repeated_leaves_no_doubt(store: Store, tool: s
 
 async def test_the_arguments_that_a_person_gave_are_remembered_too(store: Store):
     """What the model asked for and what was sent are two calls; neither is repeated by itself."""
-    changed = {"order": 3, "amount": 4}
     script = [
         {"turn": 1, "tool_calls": [REFUND]},
-        {"turn": 2, "tool_calls": [{"name": "refund", "arguments": changed}]},
+        {"turn": 2, "tool_calls": [{"name": "refund", "arguments": CHANGED}]},
         {"turn": 3, "tool_calls": [REFUND]},
     ]
     desk = Desk(store, script)
     run = await desk.waiting(approval="unsafe")
-    await desk.decide(run.id, Decision(decision="allow", arguments=changed))
+    await desk.decide(run.id, Decision(decision="allow", arguments=CHANGED))
     (task,) = desk.queue.taken()
     entered = asyncio.Event()
 
@@ -187,11 +205,102 @@ async def test_the_arguments_that_a_person_gave_are_remembered_too(store: Store)
     assert (await controls.cancel(desk.services, ALICE, run.id)).status == "cancelled"
     await working
     await applied(desk.services, shop_cluster(approval="never"))
-    for arguments in (changed, REFUND["arguments"]):
+    for arguments in (CHANGED, REFUND["arguments"]):
         waits = await again(desk)
         assert waits.waiting
         assert [(c.arguments, c.reason) for c in waits.waiting.calls] == [(arguments, "outcome_unknown")]
         await controls.cancel(desk.services, ALICE, waits.id)
+
+
+CHANGED = {"order": 3, "amount": 4}
+
+
+async def allowed_with_changes(desk: Desk, **entry: Any) -> str:
+    """Have a person change the refund's arguments, and a process die with that call under way."""
+    run = await desk.waiting(approval="unsafe", **entry)
+    await desk.decide(run.id, Decision(decision="allow", arguments=CHANGED))
+    (task,) = desk.queue.taken()
+    await killed(desk.services, KillPoint.AFTER_TOOL_CALL, lambda made: perform(made, task), tool="refund")
+    await lapse(desk.store, run.id)
+    await sweep(desk.services)
+    assert desk.shop.calls("refund") == [CHANGED]
+    return run.id
+
+
+async def test_a_person_is_shown_what_was_sent_and_allows_just_that(store: Store):
+    desk = Desk(store, SCRIPT)
+    run_id = await allowed_with_changes(desk, unknown_outcome="wait")
+    run = await desk.goes_on(run_id)
+    assert run.waiting
+    assert [(c.arguments, c.reason) for c in run.waiting.calls] == [(CHANGED, "outcome_unknown")]
+    await desk.decide(run_id, ALLOW)
+    assert (await desk.goes_on(run_id)).status == "succeeded"
+    assert desk.shop.calls("refund") == [CHANGED, CHANGED]
+
+
+@pytest.mark.parametrize("policy", ["tell", "wait"])
+async def test_neither_what_was_asked_nor_what_was_sent_is_repeated(store: Store, policy: str):
+    sent = {"name": "refund", "arguments": CHANGED}
+    script = [
+        {"round": 1, "turn": 1, "tool_calls": [REFUND]},
+        {"round": 2, "turn": 1, "after": "*", "tool_calls": [sent, call("look", 1)]},
+        {"round": 1, "turn": 2, "tool_calls": [REFUND]},
+        {"after": "*", "text": "done"},
+    ]
+    desk = Desk(store, script)
+    run_id = await allowed_with_changes(desk, unknown_outcome=policy)
+    run = await desk.goes_on(run_id)
+    if policy == "wait":
+        await desk.decide(run_id, DENY)
+        run = await desk.goes_on(run_id)
+    else:
+        (refund, *_) = results(await conversation_of(desk, run_id))
+        assert refund.unknown
+        assert json.dumps(CHANGED) in "".join(part.text for part in refund.content if isinstance(part, TextPart))
+    assert run.waiting
+    assert [c.arguments for c in run.waiting.calls] == [CHANGED]
+    await controls.cancel(desk.services, ALICE, run_id)
+    await applied(desk.services, shop_cluster())  # no tool asks for approval by itself
+    waits = await again(desk)
+    assert waits.waiting
+    assert [(c.arguments, c.reason) for c in waits.waiting.calls] == [(REFUND["arguments"], "outcome_unknown")]
+    assert desk.shop.calls("refund") == [CHANGED]
+
+
+async def conversation_of(desk: Desk, run_id: str) -> list[Message]:
+    steps = (await runs.get_run(desk.services, ALICE, run_id)).steps or ()
+    return [step.message for step in steps if step.message is not None and step.kind == "tools"]
+
+
+@pytest.mark.parametrize("entry", [{"approval": "unsafe"}, {"unknown_outcome": "wait"}], ids=["approval", "wait"])
+async def test_a_tool_that_was_not_there_when_it_was_asked_for_is_no_harmless_one(store: Store, entry: Any):
+    desk = Desk(store, SCRIPT)
+    await applied(desk.services, shop_cluster(**entry))
+    closed = desk.another()
+    closed.toolsets = StaticToolsets({"shop": StaticToolset([])})
+    run_id = await dies(closed, KillPoint.AFTER_MODEL_RESULT)
+    await sweep(desk.services)
+    run = await desk.goes_on(run_id)
+    assert run.waiting
+    assert [(c.name, c.effect) for c in run.waiting.calls] == [("refund", "unsafe")]
+    assert desk.shop.calls("refund") == []
+
+
+async def test_of_two_equal_calls_in_one_step_the_second_waits_too(store: Store):
+    """The first one may have taken effect; the second one had not begun."""
+    shop, doubtful = Shop(), ToolCallPart("c1", "refund", REFUND["arguments"])
+    spec = shop_cluster().spec.agents[0].tools[0]
+    box = Toolbox({"refund": OpenTool(shop.by_name["refund"], None, spec)})
+    found = review(
+        [doubtful, replace(doubtful, id="c2")],
+        box,
+        results={},
+        effects={"c1": "unsafe", "c2": "unsafe"},
+        doubts={"c1"},
+        decisions={},
+        unknown=(),
+    )
+    assert (list(found.answered), [c.call_id for c in found.waiting], found.run) == (["c1"], ["c2"], [])
 
 
 async def test_what_a_session_remembers_is_bounded(store: Store, monkeypatch: pytest.MonkeyPatch):

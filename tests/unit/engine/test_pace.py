@@ -28,8 +28,8 @@ def is_due(pace: Pace, needed: float = 0.0) -> bool:
         (296, 0, True),  # less than the margin is left
         (264, 30, False),
         (266, 30, True),  # a tool of 30 s would be cut by the process's end
-        (140, 3600, False),
-        (151, 3600, True),  # such a tool fits nowhere: half of a process's time has to do
+        (140, 300, False),
+        (151, 300, True),  # half of a process's time has to do
     ],
 )
 async def test_the_next_step_has_to_fit(spent: float, needed: float, due: bool):
@@ -58,6 +58,14 @@ async def test_never_before_a_step_was_taken_unless_it_is_wished():
     assert not is_due(pace, 60)
     wishes[0] = True
     assert is_due(pace)
+
+
+async def test_a_tool_that_fits_into_no_process_like_this_one_is_anothers():
+    for most in (False, True):
+        pace = Pace(VirtualClock(), 60, 3600, most, lambda: False)
+        pace.step_done()
+        assert is_due(pace, 61) == (not most)
+        assert not is_due(pace, 60)
 
 
 async def test_never_where_the_run_itself_is_out_of_time():

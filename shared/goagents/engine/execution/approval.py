@@ -8,7 +8,7 @@ import hashlib
 import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from goagents.engine.loaded import Toolbox
 from goagents.messages import Message, TextPart, ToolCallPart, ToolResultPart
@@ -23,17 +23,27 @@ UNKNOWN = (
 
 @dataclass(frozen=True, slots=True)
 class Review:
-    """The calls of a step, each in one of the three. `edited` tells the model what a person changed."""
+    """The calls of a step, each in one of the three. `edited` tells the model what a person changed.
+
+    `unknown` are the fingerprints of those whose outcome nobody knows, as the model asked and as a person changed them.
+    """
 
     run: list[ToolCallPart] = field(default_factory=list)
     answered: dict[str, ToolResultPart] = field(default_factory=dict)
     waiting: list[WaitingCall] = field(default_factory=list)
     edited: dict[str, str] = field(default_factory=dict)
+    unknown: set[str] = field(default_factory=set)
 
 
-def effect_of(toolbox: Toolbox, name: str) -> Effect:
+def effect_of(toolbox: Toolbox, name: str, *, missing: Effect = "read") -> Effect:
+    """Return a tool's effect; `missing` where there is no such tool: saying so changes nothing."""
     tool = toolbox.tools.get(name)
-    return tool.tool.definition.effect if tool else "read"  # there is none: saying so changes nothing
+    return tool.tool.definition.effect if tool else missing
+
+
+def stricter(one: Effect, other: Effect) -> Effect:
+    """Return the one of two effects by which less may be repeated."""
+    return max(one, other, key=get_args(Effect).index)
 
 
 def review(
@@ -41,7 +51,7 @@ def review(
     toolbox: Toolbox,
     *,
     results: Mapping[str, ToolResultPart],
-    effects: Mapping[str, str],
+    effects: Mapping[str, Effect],
     doubts: Collection[str],
     decisions: Mapping[str, Mapping[str, Any]],
     unknown: Collection[str],
@@ -55,19 +65,36 @@ def review(
     for call in calls:
         if call.id in results:
             continue
-        effect: Effect = effects.get(call.id) or effect_of(toolbox, call.name)  # type: ignore[assignment]
+        effect = effect_of(toolbox, call.name)
+        if call.id in effects:
+            effect = stricter(effect, effects[call.id])
         decision = decisions.get(call.id)
+        sent = as_decided(call, decision)
         if decision is not None and decision.get("decision") == "deny":
             found.answered[call.id] = _answer(call, _denied(decision))
             continue
-        reason = _must_wait(call, toolbox, effect, unknown)
+        in_doubt = effect == "unsafe" and call.id in doubts
+        reason = _must_wait(call, toolbox, effect, unknown if in_doubt else {*unknown, *found.unknown})
+        if reason == "outcome_unknown" or in_doubt:
+            found.unknown.update(fingerprint(one.name, one.arguments) for one in (call, sent))
         if reason is not None and decision is None:
             found.waiting.append(_wait(call, effect, reason))
-        elif effect == "unsafe" and call.id in doubts:
-            _in_doubt(found, call, toolbox)
+            continue
+        if sent is not call:
+            found.edited[call.id] = f"[A person changed the arguments of this call to {json.dumps(sent.arguments)}.]"
+        if in_doubt:
+            _in_doubt(found, call, sent, toolbox)
         else:
-            _allow(found, call, decision or {})
+            found.run.append(sent)
     return found
+
+
+def as_decided(call: ToolCallPart, decision: Mapping[str, Any] | None) -> ToolCallPart:
+    """Return the call with the arguments that a person gave it; the call itself, if none."""
+    arguments = (decision or {}).get("arguments")
+    if not isinstance(arguments, dict) or arguments == call.arguments:
+        return call
+    return replace(call, arguments=arguments, malformed=None)
 
 
 def _must_wait(
@@ -81,20 +108,14 @@ def _must_wait(
     return "outcome_unknown" if effect == "unsafe" and fingerprint(call.name, call.arguments) in unknown else None
 
 
-def _in_doubt(found: Review, call: ToolCallPart, toolbox: Toolbox) -> None:
+def _in_doubt(found: Review, call: ToolCallPart, sent: ToolCallPart, toolbox: Toolbox) -> None:
+    """A person is shown what was sent, and so is the model."""
     tool = toolbox.tools.get(call.name)
     if tool is not None and tool.spec.unknown_outcome == "wait":
-        found.waiting.append(_wait(call, "unsafe", "outcome_unknown"))
+        found.waiting.append(_wait(sent, "unsafe", "outcome_unknown"))
         return
-    found.answered[call.id] = replace(_answer(call, UNKNOWN), unknown=True)
-
-
-def _allow(found: Review, call: ToolCallPart, decision: Mapping[str, Any]) -> None:
-    arguments = decision.get("arguments")
-    if isinstance(arguments, dict) and arguments != call.arguments:
-        found.edited[call.id] = f"[A person changed the arguments of this call to {json.dumps(arguments)}.]"
-        call = replace(call, arguments=arguments, malformed=None)
-    found.run.append(call)
+    note = found.edited.get(call.id)
+    found.answered[call.id] = replace(_answer(call, f"{UNKNOWN}\n{note}" if note else UNKNOWN), unknown=True)
 
 
 def _wait(call: ToolCallPart, effect: Effect, reason: Literal["approval", "outcome_unknown"]) -> WaitingCall:

@@ -5,13 +5,12 @@ look like a new one.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 from goagents.messages import Message, ToolCallPart
 from goagents.resources import Waiting
 
-from .approval import effect_of, fingerprint, unknown_calls
+from .approval import as_decided, effect_of, fingerprint, stricter, unknown_calls
 from .claim import Claim
 from .loop import Turn
 from .steps import Recorded, recorded
@@ -28,12 +27,13 @@ def _left_by(claim: Claim, turn: Turn | None) -> set[str]:
     """Return the fingerprints of the calls whose outcome nobody knows as the run ends."""
     found = recorded(claim.steps)
     results = Message("tool", tuple(found.results.values()))
-    left = unknown_calls([*found.messages, results]) | (turn.unknown if turn else set())
+    left = unknown_calls([*found.messages, results]) | set(claim.run.doubts)
+    left |= turn.unknown | turn.steps.doubts if turn else set()
     waiting = Waiting.model_validate(claim.run.waiting).calls if claim.run.waiting else []
     left |= {fingerprint(call.name, call.arguments) for call in waiting if call.reason == "outcome_unknown"}
     decisions = turn.decisions if turn else claim.run.decisions or {}
     for call in _unanswered(claim, turn, found, decisions):
-        left |= {fingerprint(one.name, one.arguments) for one in (call, _as_decided(call, decisions.get(call.id)))}
+        left |= {fingerprint(one.name, one.arguments) for one in (call, as_decided(call, decisions.get(call.id)))}
     return left
 
 
@@ -51,12 +51,8 @@ def _unanswered(
     ids |= {id_ for id_, decision in decisions.items() if decision.get("decision") == "allow"} - found.results.keys()
     effects = found.effects if asked == found.open_call else {}
     for call in asked.tool_calls:
-        effect = effects.get(call.id) or (effect_of(turn.caller.toolbox, call.name) if turn else "unsafe")
+        effect = effects.get(call.id, "read")
+        if turn is not None:
+            effect = stricter(effect, effect_of(turn.caller.toolbox, call.name))
         if call.id in ids and effect == "unsafe":
             yield call
-
-
-def _as_decided(call: ToolCallPart, decision: Mapping[str, Any] | None) -> ToolCallPart:
-    """Return the call with the arguments that a person gave it, if any."""
-    arguments = (decision or {}).get("arguments")
-    return replace(call, arguments=arguments) if isinstance(arguments, dict) else call

@@ -164,7 +164,9 @@ async def _ask_once(turn: Turn) -> AsyncGenerator[Happening, None]:
         turn.final = response
         return
     turn.tool_calls += len(calls)
-    await turn.steps.model_done(response, {call.id: effect_of(turn.caller.toolbox, call.name) for call in calls})
+    await turn.steps.model_done(
+        response, {call.id: effect_of(turn.caller.toolbox, call.name, missing="unsafe") for call in calls}
+    )
     turn.asking = False
     turn.pace.step_done()
 
@@ -289,16 +291,15 @@ async def _call_tools(turn: Turn, asked: Message, before: Recorded) -> AsyncGene
         effects=before.effects,
         doubts=turn.doubts,
         decisions=turn.decisions,
-        unknown=turn.unknown,
+        unknown=turn.unknown | turn.steps.doubts,
     )
+    turn.steps.doubts |= found.unknown
     turn.steps.resume(calls, before.results)
     results = {**before.results, **found.answered}
     for i, call in enumerate(calls):
         if call.id in found.answered:
             turn.steps.result(i, found.answered[call.id])
             turn.doubts.discard(call.id)
-            if found.answered[call.id].unknown:
-                turn.unknown.add(fingerprint(call.name, call.arguments))
             yield _finished(CallDone(call, found.answered[call.id], 0.0))
     for call in found.run:
         yield "tool.started", {"call_id": call.id, "name": call.name, "arguments": call.arguments}
@@ -306,6 +307,9 @@ async def _call_tools(turn: Turn, asked: Message, before: Recorded) -> AsyncGene
         async for one in done:
             part = _with_note(one.result, found.edited.get(one.call.id))
             results[one.call.id] = part
+            if part.unknown:
+                asked_for = next(call for call in calls if call.id == one.call.id)
+                turn.steps.doubts |= {fingerprint(each.name, each.arguments) for each in (asked_for, one.call)}
             yield _finished(one)
             await _take_down(turn, calls, part, last=len(results) == len(calls))
     if found.waiting:

@@ -11,7 +11,7 @@ from goagents.clock import Clock
 
 MARGIN = 5.0  # seconds
 SHARE = 0.2  # of the whole time, where that is less
-TOOLS_SHARE = 0.5  # of the whole time, which tools may need at most; beyond that, a hand-off would only cost time
+TOOLS_SHARE = 0.5  # of the whole time, which is enough for tools that may need more: most need far less
 
 
 class HandOffDue(Exception):
@@ -66,6 +66,8 @@ class Pace:
             raise HandOffDue
         if self.is_runs_own or not self.steps:
             return
+        if needed > self.seconds and not self.most:
+            raise HandOffDue  # it fits into no process like this one, and there are others
         margin = min(MARGIN, SHARE * self.seconds)
         if self.remaining < max(margin, self._longest, min(needed + margin, TOOLS_SHARE * self.seconds)):
             raise HandOffDue

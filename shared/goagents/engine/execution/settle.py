@@ -171,7 +171,7 @@ async def hand_off(services: Services, paths: Paths, claim: Claim, turn: Turn | 
     unfinished = turn.unfinished if turn is not None else sorted(claim.in_doubt)
     changed: dict[str, Any] = {"status": "handed_off", "unfinished": unfinished}
     if turn is not None:
-        changed["log"] = turn.steps.log
+        changed |= {"log": turn.steps.log, **turn.steps.found()}
         if not turn.asking:  # else what the model said so far is void, as it is asked again
             changed["event"] = turn.steps.cursor
     early = turn.steps.unrecorded() if turn is not None else []
@@ -199,6 +199,7 @@ async def park(services: Services, paths: Paths, claim: Claim, turn: Turn, waiti
         "unfinished": [],
         "log": turn.steps.log,
         "event": turn.steps.cursor,
+        **turn.steps.found(),
     }
     parked = claim.run.model_copy(update={**changed, "waiting": waiting.model_dump(mode="json")})
     tasks: list[Task] = []

@@ -12,6 +12,7 @@ from goagents.clock import Clock
 from goagents.messages import MESSAGE, Message, TextPart, ToolCallPart, ToolResultPart, Usage
 from goagents.providers.base import ModelResponse
 from goagents.records import Paths, RunRecord, StepRecord
+from goagents.spec.tools import Effect
 from goagents.store.base import ABSENT, MAX_PAGE, Merge, Put, Query, Store, Write
 
 from .handle import RunHandle
@@ -38,7 +39,7 @@ class Recorded:
     tool_calls: int = 0
     open_call: Message | None = None
     results: dict[str, ToolResultPart] = field(default_factory=dict)
-    effects: dict[str, str] = field(default_factory=dict)
+    effects: dict[str, Effect] = field(default_factory=dict)
     summaries: list[tuple[int, str | None]] = field(default_factory=list)
 
 
@@ -66,7 +67,7 @@ def _enter(found: Recorded, step: StepRecord, message: Message) -> None:
         found.rounds += 1
         found.tool_calls += len(message.tool_calls)
         found.open_call, found.results = message, {}
-        found.effects = {str(intent["call_id"]): str(intent.get("effect", "unsafe")) for intent in step.intents or ()}
+        found.effects = {str(intent["call_id"]): intent.get("effect", "unsafe") for intent in step.intents or ()}
     else:
         found.open_call, found.results, found.effects = None, {}, {}
 
@@ -97,7 +98,10 @@ def _in_order(steps: list[StepRecord]) -> list[StepRecord]:
 
 
 class Steps:
-    """`log` is what `goagents logs` shows of the run. `number` is that of the last step recorded."""
+    """`log` is what `goagents logs` shows of the run. `number` is that of the last step recorded.
+
+    `doubts` are the fingerprints of the run's own calls whose outcome nobody knows; recorded with what is next.
+    """
 
     def __init__(self, journal: Journal, paths: Paths, run: RunRecord, clock: Clock, handle: RunHandle) -> None:
         self._journal = journal
@@ -109,6 +113,7 @@ class Steps:
         self._written: set[int] = set()
         self.number = 0
         self.log: list[dict[str, Any]] = list(run.log)
+        self.doubts: set[str] = set(run.doubts)
 
     @property
     def cursor(self) -> str:
@@ -164,6 +169,10 @@ class Steps:
         await self._record("tools", message)
         self._early, self._written = {}, set()
 
+    def found(self) -> dict[str, Any]:
+        """Return the change of the run's record by which it keeps its doubts, if there are new ones."""
+        return {} if self.doubts == set(self._run.doubts) else {"doubts": sorted(self.doubts)}
+
     def note(self, kind: Literal["model", "tools", "waiting", "finished"], text: str, *, failed: bool = False) -> None:
         """Add to the log, which is bounded: a run of many steps keeps its first and its last entries."""
         entry = {
@@ -190,7 +199,7 @@ class Steps:
         return Put(self._paths.result(self._run.id, self.number + 1, index), step.data(), ABSENT)
 
     def _run_write(self, kind: str = "result") -> Write:
-        changed: dict[str, Any] = {"log": self.log, "event": self.cursor}
+        changed: dict[str, Any] = {"log": self.log, "event": self.cursor, **self.found()}
         if kind == "tools" and self._run.decisions:
             changed["decisions"] = None  # they were about this step's calls: a later one may have the same id
         path = self._paths.run(self._run.id)
