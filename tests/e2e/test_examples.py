@@ -36,6 +36,8 @@ def test_the_agent_answers_from_its_tool(client: Client):
         ("I am ada@example.com", "That is Ada Lovelace (c-101)"),
         ("Tell me about c-102", "Grace Hopper is with us since 2019-12-09"),
         ("Hello!", "Tell me the number of your order"),
+        ("Please refund order 1002", "Done. Your bank statement will say SHOP-1002."),
+        ("I want my money back for order 1001", "That order cannot be refunded."),
     ],
 )
 def test_the_agent_uses_what_it_finds(client: Client, message: str, answer: str):
@@ -69,6 +71,7 @@ def test_the_clusters_tools_are_available(client: Client):
     assert {(tool.name, tool.status) for tool in agent.tools} == {
         ("find_order", "available"),
         ("customer_db", "available"),
+        ("orders", "available"),
     }
 
 

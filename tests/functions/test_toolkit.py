@@ -1,7 +1,9 @@
 """Tool functions under the real functions-framework, called by curl, the `http` tool, and an agent that has it."""
 
 import hashlib
+import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -25,7 +27,8 @@ from goagents.testing.models import ScriptedModel
 
 __all__ = ["opener"]
 
-EXAMPLE = Path(__file__).parents[2] / "examples" / "tools"
+ROOT = Path(__file__).parents[2]
+EXAMPLE = ROOT / "examples" / "tools"
 README = (EXAMPLE / "README.md").read_text(encoding="utf-8")
 ADDRESS = "127.0.0.1:8091"
 KEY = "sesame-open"
@@ -181,3 +184,21 @@ def test_a_function_that_is_no_tool_keeps_the_server_from_starting(tmp_path: Pat
     )
     with pytest.raises(RuntimeError, match="ended before it listened"), orders(source=source):
         pass
+
+
+def test_gcloud_takes_the_commands_of_the_page(tmp_path: Path):
+    if not shutil.which("gcloud"):
+        pytest.skip("gcloud is not installed; its linter would read the deploy commands")
+    page = (ROOT / "docs" / "toolkit.md").read_text(encoding="utf-8")
+    commands = tmp_path / "commands.txt"
+    commands.write_text("\n".join(re.findall(r"^gcloud .*", page, re.MULTILINE)), encoding="utf-8")
+    linted = subprocess.run(
+        ["gcloud", "meta", "lint-gcloud-commands", f"--commands-text-file={commands}"],
+        env=os.environ | {"CLOUDSDK_CONFIG": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert (linted.returncode, linted.stdout.strip()) == (0, "[]"), linted.stderr
+    assert commands.read_text(encoding="utf-8").count("--entry-point=tools") == 1

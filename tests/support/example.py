@@ -5,7 +5,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -47,18 +47,20 @@ def _await_port(process: "subprocess.Popen[bytes]", port: int) -> None:
 
 
 @contextmanager
-def customer_support(folder: Path, env: Mapping[str, str] | None = None) -> Iterator[Running]:
-    """examples/customer-support, copied to `folder` with the data service's port changed to a free one."""
+def customer_support(folder: Path, env: dict[str, str] | None = None) -> Iterator[Running]:
+    """examples/customer-support, copied to `folder` with the ports of its services changed to free ones."""
     copy = folder / "customer-support"
-    shutil.copytree(EXAMPLES / "customer-support", copy, ignore=shutil.ignore_patterns("__pycache__"))
+    for example in ("customer-support", "tools"):
+        shutil.copytree(EXAMPLES / example, folder / example, ignore=shutil.ignore_patterns("__pycache__"))
     port = free_port()
+    ports = {"ORDERS_PORT": str(free_port())}
     cluster = copy / "cluster.yaml"
     text = cluster.read_text(encoding="utf-8")
     assert "127.0.0.1:8090" in text
     cluster.write_text(text.replace("127.0.0.1:8090", f"127.0.0.1:{port}"), encoding="utf-8")
     with (
         data_service(copy / "customer_api.py", "customers", port),
-        running("--config", copy / "config.yaml", "--cluster", cluster, cwd=folder, env=env) as server,
+        running("--config", copy / "config.yaml", "--cluster", cluster, cwd=folder, env=ports | (env or {})) as server,
     ):
         assert server.url
         yield server

@@ -1,4 +1,4 @@
-"""The serving process as its parent sees it: started, awaited, stopped, together with the workers it forks."""
+"""A serving process as its parent sees it: started, awaited, stopped, together with the workers it forks."""
 
 import asyncio
 import os
@@ -34,11 +34,13 @@ class Child:
         self._process = process
 
     @classmethod
-    async def start(cls, arguments: Sequence[str], environment: Mapping[str, str]) -> "Child":
+    async def start(cls, module: str, arguments: Sequence[str], environment: Mapping[str, str]) -> "Child":
+        """Start `module`, which ends with this process. Modules of the working directory are none of its own."""
         process = await asyncio.create_subprocess_exec(
             sys.executable,
+            "-P",
             "-m",
-            "goagents.cli.serve",
+            module,
             *arguments,
             env=environment,
             stdin=asyncio.subprocess.PIPE,
@@ -76,6 +78,21 @@ class Child:
         if self._process.returncode is None:
             raise GoAgentsError(f"the serving process is not ready within {START_TIMEOUT:.0f} s: {found}")
         raise GoAgentsError(f"the serving process ended with status {await self.wait()} before it served")
+
+    async def listening(self, host: str, port: int) -> None:
+        """Wait until it takes connections. Raises GoAgentsError if it ends before, or does not within 30 s."""
+        until = time.monotonic() + START_TIMEOUT
+        while self._process.returncode is None and time.monotonic() < until:
+            try:
+                _, writer = await asyncio.open_connection(host, port)
+            except OSError:
+                await asyncio.sleep(0.05)
+                continue
+            writer.close()
+            return
+        if self._process.returncode is None:
+            raise GoAgentsError(f"it does not listen on {host}:{port} within {START_TIMEOUT:.0f} s")
+        raise GoAgentsError(f"it ended with status {await self.wait()} before it served")
 
     async def stop(self) -> None:
         """Ask it to end, wait 10 s, then end it and what it forked."""

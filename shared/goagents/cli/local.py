@@ -4,8 +4,7 @@ import asyncio
 import os
 import secrets
 import signal
-import socket
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from ipaddress import ip_address
@@ -20,19 +19,27 @@ from goagents.access.authentication import mode_of
 from goagents.access.principal import LOCAL
 from goagents.app import close_services, open_services
 from goagents.engine.clusters import apply
-from goagents.errors import ConfigurationError, GoAgentsError, Invalid
+from goagents.errors import ConfigurationError, GoAgentsError
 from goagents.resources import ClusterApplied
 from goagents.settings import Settings, store_url
 from goagents.spec.config import Config
 from goagents.spec.load import Loaded, load_files
 
 from .child import Child
+from .functions import ToolFunctions
 from .main import explained
+from .ports import LOOPBACK, bindable
 from .sweeping import Sweeping
 from .terminal import fail, note, warn
 
-LOOPBACK = "127.0.0.1"
-_FIXED = ("server.host", "server.port", "server.tls", "server.metrics.port", "store.url")  # read at the start only
+_FIXED = (  # read at the start only
+    "server.host",
+    "server.port",
+    "server.tls",
+    "server.metrics.port",
+    "tool_functions",
+    "store.url",
+)
 Stamp = tuple[tuple[int, int, int] | None, ...]
 
 
@@ -101,22 +108,6 @@ class Plan:
         return environment
 
 
-def bindable(host: str, port: int) -> int:
-    """Return the port, a free one for 0. Raises Invalid where it cannot be listened on."""
-    try:
-        family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        with socket.socket(family, kind) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind(address)
-            probe.listen(1)
-            found: int = probe.getsockname()[1]
-            return found
-    except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        remedy = "end what listens there, or choose another port by --port (0 takes a free one)"
-        raise Invalid(f"cannot listen on {host}:{port}: {reason}; {remedy}") from error
-
-
 def _is_loopback(host: str) -> bool:
     if host == "localhost":
         return True
@@ -135,30 +126,37 @@ class LocalServer:
     async def serve(self) -> int:
         """Serve until a signal asks to end (status 0), or the serving process ends (its status)."""
         self._stamp = self._look()
+        functions = ToolFunctions(self.plan.loaded.config.tool_functions)
         applied = await self._apply(self.plan.loaded)
-        async with self._signals(), self._child() as child:
-            starting = asyncio.create_task(child.ready(self.plan.url, self.plan.certificate))
+        async with self._signals(), functions, self._child(functions.variables) as child:
+            starting = asyncio.create_task(self._ready(functions, child))
             if not await self._unless_stopped(starting):
                 return 0
             starting.result()
             self._announce(applied)
-            return await self._until_the_end(child)
+            return await self._until_the_end(functions, child)
 
-    async def _until_the_end(self, child: Child) -> int:
+    async def _ready(self, functions: ToolFunctions, child: Child) -> None:
+        await functions.ready()
+        await child.ready(self.plan.url, self.plan.certificate)
+
+    async def _until_the_end(self, functions: ToolFunctions, child: Child) -> int:
         ended = asyncio.create_task(child.wait())
         watching = asyncio.create_task(self._watch())
         sweeping = asyncio.create_task(self._sweeping().go_on())
+        keeping = asyncio.create_task(functions.go_on())
         try:
-            if not await self._unless_stopped(ended, watching, sweeping):
+            if not await self._unless_stopped(ended, watching, sweeping, keeping):
                 note("ending: requests in progress have 8 s")
                 return 0
-            for task in (watching, sweeping):
+            for task in (watching, sweeping, keeping):
                 if task.done():
-                    task.result()  # raises why files can be watched no longer
+                    task.result()  # raises why it can go on no longer
             status = await ended
             fail(f"the serving process ended unexpectedly, with status {status}")
             return status or 1
         finally:
+            keeping.cancel()
             sweeping.cancel()
             watching.cancel()
             ended.cancel()
@@ -187,8 +185,8 @@ class LocalServer:
                 loop.remove_signal_handler(number)
 
     @asynccontextmanager
-    async def _child(self) -> AsyncIterator[Child]:
-        child = await Child.start(self.plan.arguments(), self.plan.environment())
+    async def _child(self, variables: Mapping[str, str]) -> AsyncIterator[Child]:
+        child = await Child.start("goagents.cli.serve", self.plan.arguments(), {**self.plan.environment(), **variables})
         try:
             yield child
         finally:

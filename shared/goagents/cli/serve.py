@@ -10,6 +10,7 @@ import select
 import signal
 import sys
 import threading
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -35,14 +36,17 @@ def _watch(master: int) -> None:
     os.kill(os.getpid(), signal.SIGTERM)
 
 
+OPTIONS: Mapping[str, Any] = {
+    "graceful_timeout": GRACEFUL_TIMEOUT,
+    "keepalive": KEEP_ALIVE,
+    "post_fork": _end_with_parents,
+    "control_socket_disable": True,  # gunicorn would make a socket in the user's home
+}
+
+
 def main(arguments: list[str]) -> None:
     host, port, *tls = arguments
-    options: dict[str, Any] = {
-        "graceful_timeout": GRACEFUL_TIMEOUT,
-        "keepalive": KEEP_ALIVE,
-        "post_fork": _end_with_parents,
-        "control_socket_disable": True,  # gunicorn would make a socket in the user's home
-    }
+    options = dict(OPTIONS)
     if tls:
         options |= {"certfile": tls[0], "keyfile": tls[1]}
     app = create_asgi_app(  # type: ignore[no-untyped-call]

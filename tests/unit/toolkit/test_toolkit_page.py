@@ -9,6 +9,7 @@ import pytest
 import yaml
 from tests.support.toolkit import Ask
 
+from goagents.spec.config import Config
 from goagents.spec.tools import HttpToolSpec
 from goagents.toolkit import MemoryKeyStore, SqliteKeyStore, Toolkit
 
@@ -44,7 +45,9 @@ def test_the_durable_example_keeps_its_result(page: dict[str, Any], ask: Ask, tm
 
 def test_the_entries_load():
     blocks = [yaml.safe_load(block) for block in re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL)]
-    assert [HttpToolSpec.model_validate(block).name for block in blocks] == ["orders", "payments"]
+    assert [HttpToolSpec.model_validate(block).name for block in blocks if "type" in block] == ["orders", "payments"]
+    (functions,) = [Config.model_validate(block).tool_functions for block in blocks if "type" not in block]
+    assert (functions["orders"].variable, functions["orders"].url) == ("ORDERS_URL", "http://127.0.0.1:8091")
 
 
 def test_the_defaults_are_those_of_the_page():
