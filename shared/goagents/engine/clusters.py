@@ -115,7 +115,7 @@ async def _write(services: Services, paths: Paths, cluster: LoadedCluster, docum
         [
             Put(
                 paths.cluster(record.namespace, record.name),
-                record.data(),
+                {**(document.data if document else {}), **record.data()},  # a newer version's fields stay
                 AtVersion(document.version) if document else ABSENT,
             ),
             Put(paths.generation(record.namespace, record.name, record.uid, record.generation), generation.data()),

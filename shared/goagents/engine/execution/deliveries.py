@@ -16,7 +16,7 @@ from goagents.engine.services import Services
 from goagents.errors import DispatchFailed
 from goagents.ids import new_id
 from goagents.records import DeliveryRecord, Paths, RunRecord
-from goagents.store.base import ABSENT, AtVersion, Put, Write
+from goagents.store.base import ABSENT, AtVersion, Merge, Put, Write
 from goagents.webhooks.base import Delivery, Receipt
 
 MAX_BODY = 512 * 1024  # bytes; more is no message, and would weigh on the commit that ends the run
@@ -102,7 +102,8 @@ async def _record(services: Services, path: str, version: str, receipt: Receipt)
     if found.version != version and receipt.outcome == "retry":
         return record
     after = _after(record, receipt, services.clock.now(), services.config.webhooks.max_attempts)
-    await services.store.commit([Put(path, after.data(), AtVersion(found.version))])
+    changed = {name: value for name, value in after.data().items() if value != found.data.get(name)}
+    await services.store.commit([Merge(path, changed, AtVersion(found.version))])
     return after
 
 
