@@ -12,8 +12,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from click import Context
 from tests.support.cli_process import environment, goagents
 from tests.support.example import ROOT, customer_support
+
+from goagents.cli.main import cli
+from goagents.deploy.catalogue import catalogue
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -99,27 +103,61 @@ def shell_lines() -> list[str]:
     return [line for block in blocks("sh") for line in block.splitlines()]
 
 
-def test_each_function_is_deployed_from_where_it_is():
-    found = re.findall(r"--entry-point=(\w+) .*GOOGLE_FUNCTION_SOURCE=(\S+?/(\w+)/main\.py)", "\n".join(shell_lines()))
-    assert {name for name, _, _ in found} == {path.parent.name for path in (ROOT / "functions").glob("*/main.py")}
-    for name, source, folder in found:
-        assert name == folder
-        assert f"async def {name}(" in (ROOT / source).read_text(encoding="utf-8")
+def test_each_function_is_deployed_from_where_it_is_and_as_the_catalogue_says():
+    commands_shown = [line for line in shell_lines() if line.startswith("gcloud functions deploy")]
+    assert [line.split("--entry-point=")[1].split()[0] for line in commands_shown] == list(catalogue())
+    for line, function in zip(commands_shown, catalogue().values(), strict=True):
+        assert f"GOOGLE_FUNCTION_SOURCE={function.source} " in line
+        assert f"async def {function.name}(" in (ROOT / function.source).read_text(encoding="utf-8")
+        assert f"--cpu={function.cpu} --memory={function.memory} --concurrency={function.concurrency} " in line
+        assert f"--timeout={function.timeout}s" in line
+        assert ("--set-secrets" in line) == function.models
+        assert "--no-allow-unauthenticated" in line
 
 
-def test_gcloud_takes_the_commands(tmp_path: Path):
+def gcloud_commands(page: Path) -> list[str]:
+    """The gcloud commands of a page: in its shell blocks, continued lines joined, and in its running text."""
+    text = page.read_text(encoding="utf-8").replace("\\\n", " ")
+    fenced = "\n".join(block for language, block in BLOCK.findall(text) if language in {"sh", "console"})
+    shown = re.findall(r"(?:^|\| |\$ )(gcloud .*)$", fenced, re.MULTILINE)
+    indented = re.findall(r"^    (gcloud .*)$", text, re.MULTILINE)
+    inline = re.findall(r"`(gcloud [^`]*)`", BLOCK.sub("", text))
+    return [command.rstrip() for command in [*shown, *indented, *inline] if len(command.split()) > 2]
+
+
+def test_goagents_takes_the_options_that_pages_name():
+    pages = [README, (ROOT / "docs" / "deploy.md").read_text(encoding="utf-8")]
+    lines = re.findall(r"^goagents (deploy|destroy) (.*--platform.*)$", "\n".join(pages), re.MULTILINE)
+    assert len(lines) >= 5
+    for name, options in lines:
+        command = cli.get_command(Context(cli), name)
+        assert command is not None
+        known = {option for parameter in command.params for option in parameter.opts}
+        assert {word for word in options.split() if word.startswith("-")} <= known
+
+
+def test_gcloud_takes_the_commands_of_every_page(tmp_path: Path):
     if not shutil.which("gcloud"):
-        pytest.skip("gcloud is not installed; its linter would read the deploy commands")
-    lines = [line for line in shell_lines() if line.startswith("gcloud ")]
-    path = tmp_path / "commands.txt"
+        pytest.skip("gcloud is not installed; its linter would read the commands of the pages")
+    pages = sorted({ROOT / "README.md", *ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("infra/**/*.md")})
+    pages = [page for page in [*pages, *ROOT.glob("examples/**/*.md")] if "node_modules" not in page.parts]
+    lines = [command for page in pages for command in gcloud_commands(page)]
+    assert len(lines) > 25
+    assert any("firestore databases create" in line for line in lines), "the indented one of docs/storage.md"
+    assert lint(lines, tmp_path) == "[]"
+    assert lint(["gcloud functions deploy goagents --gen3"], tmp_path) != "[]", "the linter finds what is wrong"
+
+
+def lint(lines: list[str], folder: Path) -> str:
+    """What gcloud's linter finds, as JSON; an empty list where it is content."""
+    path = folder / "commands.txt"
     path.write_text("\n".join(lines), encoding="utf-8")
     result = subprocess.run(
         ["gcloud", "meta", "lint-gcloud-commands", f"--commands-text-file={path}"],
-        env=os.environ | {"CLOUDSDK_CONFIG": str(tmp_path)},
+        env=os.environ | {"CLOUDSDK_CONFIG": str(folder)},
         capture_output=True,
         text=True,
         timeout=120,
         check=False,
     )
-    assert result.returncode == 0, result.stderr
-    assert result.stdout.strip() == "[]", result.stdout
+    return result.stdout.strip() or result.stderr

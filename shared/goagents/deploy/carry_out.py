@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any, Literal
 
 from .gcloud import Gcloud, GcloudFailed
@@ -39,9 +40,9 @@ def carry_out(steps: Sequence[Step], gcloud: Gcloud, tell: Callable[[Step, str],
 
 
 def remaining(steps: Sequence[Step], gcloud: Gcloud) -> list[Step]:
-    """Return the steps that are not done yet. Raises GcloudFailed."""
+    """Return the steps that are not done yet, and need no second look. Raises GcloudFailed."""
     looks = _Looks(gcloud)
-    return [step for step in steps if not step.look or step.state(looks.at(step.look)) != "done"]
+    return [replace(step, look=()) for step in steps if not step.look or step.state(looks.at(step.look)) != "done"]
 
 
 class _Looks:

@@ -90,27 +90,32 @@ def _accounts(target: Target) -> Iterator[Step]:
         )
 
 
-def project_roles(target: Target) -> Iterator[tuple[str, str]]:
-    """Yield purpose and role of what is granted on the project itself."""
+def project_roles(target: Target) -> Iterator[tuple[str, str, str | None]]:
+    """Yield purpose, role and condition of what is granted on the project itself."""
     for role in BUILD_ROLES:
-        yield "build", role
+        yield "build", role, None
     for function in target.functions:
-        if function.store:
-            yield function.name, DATA_ROLE
+        if function.store:  # this database alone, not every one of the project
+            yield function.name, DATA_ROLE, f'resource.name=="projects/{target.project}/databases/{target.database}"'
+
+
+def condition(expression: str | None) -> str:
+    """Return gcloud's option; without it gcloud asks where a policy has conditions."""
+    return f"--condition=expression={expression},title=goagents-database" if expression else "--condition=None"
 
 
 def _project_roles(target: Target) -> Iterator[Step]:
-    for purpose, role in project_roles(target):
+    for purpose, role, expression in project_roles(target):
         member = f"serviceAccount:{target.account(purpose)}"
         yield Step(
             id=f"role-{purpose}-{role.rpartition('/')[2]}",
             line=f"give {target.account_id(purpose)} the role {role}",
             argv=(
                 *("projects", "add-iam-policy-binding", target.project, f"--member={member}", f"--role={role}"),
-                "--condition=None",
+                condition(expression),
             ),
             look=("projects", "get-iam-policy", target.project),
-            state=bound(role, member),
+            state=bound(role, member, expression),
         )
 
 

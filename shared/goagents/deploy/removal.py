@@ -6,7 +6,7 @@ Kept are the secrets (they were there before), the interfaces enabled, and the d
 from collections.abc import Iterator
 from typing import Any
 
-from .plan import project_roles, purposes
+from .plan import condition, project_roles, purposes
 from .steps import Judge, Step, bound, named
 from .target import Target
 
@@ -59,17 +59,17 @@ def _functions(target: Target) -> Iterator[Step]:
 
 def _grants(target: Target) -> Iterator[Step]:
     """Roles go before their accounts, or the policy keeps entries of nobody."""
-    for purpose, role in project_roles(target):
+    for purpose, role, expression in project_roles(target):
         member = f"serviceAccount:{target.account(purpose)}"
         yield Step(
             id=f"role-{purpose}-{role.rpartition('/')[2]}",
             line=f"take {role} from {target.account_id(purpose)}",
             argv=(
                 *("projects", "remove-iam-policy-binding", target.project, f"--member={member}", f"--role={role}"),
-                "--condition=None",
+                condition(expression),
             ),
             look=("projects", "get-iam-policy", target.project),
-            state=_gone(bound(role, member)),
+            state=_gone(bound(role, member, expression)),
         )
 
 

@@ -54,13 +54,15 @@ def last(resource: dict[str, Any], collection: str) -> str:
     return str(resource.get("name", "")).rpartition(f"{collection}/")[2].partition("/")[0]
 
 
-def bound(role: str, member: str) -> Judge:
-    """Judge an IAM policy: does `member` have `role`, without a condition?"""
+def bound(role: str, member: str, expression: str | None = None) -> Judge:
+    """Judge an IAM policy: does `member` have `role`, under this condition or without one?"""
 
     def state(policy: Any) -> State:
         bindings = (policy or {}).get("bindings", ())
         found = any(
-            binding.get("role") == role and member in binding.get("members", ()) and "condition" not in binding
+            binding.get("role") == role
+            and member in binding.get("members", ())
+            and binding.get("condition", {}).get("expression") == expression
             for binding in bindings
         )
         return "done" if found else "absent"
