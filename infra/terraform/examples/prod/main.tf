@@ -1,0 +1,20 @@
+# One service for each function in two regions, behind a load balancer, with alerts and a budget.
+module "goagents" {
+  source = "../.."
+
+  project           = var.project
+  regions           = ["europe-west1", "europe-west4"]
+  domain            = var.domain
+  image_tag         = var.image_tag
+  invokers          = var.invokers
+  database_location = "eur3"
+
+  # People wait for these two: no cold start for the first one of the day.
+  min_instances = { chat = 1, stream = 1 }
+  max_instances = 200
+
+  alert_emails    = var.alert_emails
+  billing_account = var.billing_account
+  monthly_budget  = var.monthly_budget
+  labels          = { environment = "prod" }
+}

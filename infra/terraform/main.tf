@@ -1,0 +1,192 @@
+# GoAgents on Google Cloud. What is deployed is described once, in functions.json; the command line and the pipeline
+# read the same file.
+locals {
+  catalogue = jsondecode(file("${path.module}/../../shared/goagents/deploy/functions.json")).functions
+  functions = { for name, function in local.catalogue : name => function if(name == "gateway") == var.gateway_only }
+  users     = { for name, function in local.functions : name => function if function.called_by == "users" }
+
+  # Who answers a path: the function that names it, or the gateway.
+  serving = {
+    for path in ["/worker", "/sweep", "/ready"] :
+    path => one([for name, function in local.functions : name if length(setintersection(function.paths, [path, "/*"])) > 0])
+  }
+
+  home   = var.regions[0]
+  labels = merge({ app = "goagents" }, var.labels)
+  image  = "${module.registry.address}/goagents:${var.image_tag}"
+
+  # Cloud Run's address of a service is known before there is one, so workers can be told of themselves.
+  urls = { for name in keys(local.functions) : name => "https://${var.prefix}-${name}-${data.google_project.this.number}.${local.home}.run.app" }
+  host = var.domain != null ? var.domain : trimprefix(local.urls[local.serving["/ready"]], "https://")
+
+  services = [
+    "artifactregistry.googleapis.com",
+    "billingbudgets.googleapis.com",
+    "cloudresourcemanager.googleapis.com",
+    "cloudscheduler.googleapis.com",
+    "cloudtasks.googleapis.com",
+    "compute.googleapis.com",
+    "firestore.googleapis.com",
+    "iam.googleapis.com",
+    "logging.googleapis.com",
+    "monitoring.googleapis.com",
+    "run.googleapis.com",
+    "secretmanager.googleapis.com",
+  ]
+}
+
+data "google_project" "this" {
+  project_id = var.project
+}
+
+resource "google_project_service" "this" {
+  for_each = toset(local.services)
+
+  project            = var.project
+  service            = each.value
+  disable_on_destroy = false
+}
+
+module "registry" {
+  source = "./modules/registry"
+
+  project = var.project
+  region  = local.home
+  name    = var.prefix
+  labels  = local.labels
+
+  depends_on = [google_project_service.this]
+}
+
+module "firestore" {
+  source = "./modules/firestore"
+
+  project                = var.project
+  database               = var.database
+  location               = coalesce(var.database_location, local.home)
+  deletion_protection    = var.deletion_protection
+  point_in_time_recovery = var.point_in_time_recovery
+  daily_backups_kept     = var.daily_backups_kept
+  weekly_backups_kept    = var.weekly_backups_kept
+
+  depends_on = [google_project_service.this]
+}
+
+module "identities" {
+  source = "./modules/identities"
+
+  project   = var.project
+  prefix    = var.prefix
+  database  = var.database
+  functions = local.functions
+
+  depends_on = [google_project_service.this]
+}
+
+module "secrets" {
+  source = "./modules/secrets"
+
+  project = var.project
+  secrets = var.secrets
+  readers = { for name, function in local.functions : name => module.identities.members[name] if function.models }
+  labels  = local.labels
+
+  depends_on = [google_project_service.this]
+}
+
+module "dispatch" {
+  source = "./modules/dispatch"
+
+  project                   = var.project
+  region                    = local.home
+  name                      = var.prefix
+  enqueuers                 = { for name, function in local.functions : name => module.identities.members[name] if function.dispatch }
+  invoker                   = module.identities.invoker
+  sweeper_url               = local.urls[local.serving["/sweep"]]
+  sweep_timeout             = local.catalogue["sweeper"].timeout
+  max_concurrent_dispatches = var.max_concurrent_dispatches
+  max_dispatches_per_second = var.max_dispatches_per_second
+
+  depends_on = [google_project_service.this]
+}
+
+module "functions" {
+  source = "./modules/functions"
+
+  project             = var.project
+  prefix              = var.prefix
+  regions             = var.regions
+  functions           = local.functions
+  image               = local.image
+  accounts            = module.identities.emails
+  secrets             = module.secrets.ids
+  request_timeout     = 300
+  invoker             = module.identities.invoker
+  internal            = distinct([local.serving["/worker"], local.serving["/sweep"]])
+  invokers            = concat(var.invokers, var.allow_unauthenticated ? ["allUsers"] : [])
+  watched             = local.serving["/ready"]
+  monitoring_agent    = var.allow_unauthenticated ? null : "serviceAccount:service-${data.google_project.this.number}@gcp-sa-monitoring-notification.iam.gserviceaccount.com"
+  audiences           = var.domain == null ? [] : ["https://${var.domain}"]
+  ingress             = var.domain == null ? "INGRESS_TRAFFIC_ALL" : "INGRESS_TRAFFIC_INTERNAL_LOAD_BALANCER"
+  min_instances       = var.min_instances
+  max_instances       = var.max_instances
+  deletion_protection = var.deletion_protection
+  labels              = local.labels
+
+  environment = {
+    GOAGENTS_CONFIG      = var.config
+    GOAGENTS_STORE       = "firestore://${var.project}/${module.firestore.name}"
+    GOAGENTS_QUEUE       = module.dispatch.queue
+    GOAGENTS_WORKER_URL  = "${local.urls[local.serving["/worker"]]}/worker"
+    GOAGENTS_INVOKER     = module.identities.invoker
+    GOAGENTS_LOG_LEVEL   = var.log_level
+    GOOGLE_CLOUD_PROJECT = var.project
+  }
+}
+
+module "load_balancer" {
+  source = "./modules/load_balancer"
+  count  = var.domain == null ? 0 : 1
+
+  project             = var.project
+  prefix              = var.prefix
+  domain              = var.domain
+  regions             = var.regions
+  functions           = local.users
+  services            = module.functions.services
+  requests_per_minute = var.requests_per_minute
+  log_sample_rate     = 0.1
+  labels              = local.labels
+}
+
+module "monitoring" {
+  source = "./modules/monitoring"
+
+  project       = var.project
+  prefix        = var.prefix
+  host          = local.host
+  with_token    = !var.allow_unauthenticated
+  watched       = local.serving["/ready"]
+  quick         = [for name, function in local.users : name if !function.models]
+  queue         = var.prefix
+  longest_queue = var.longest_queue
+  scheduler_job = "${var.prefix}-sweep"
+  emails        = var.alert_emails
+  labels        = local.labels
+
+  depends_on = [google_project_service.this]
+}
+
+module "budget" {
+  source = "./modules/budget"
+  count  = var.billing_account == null ? 0 : 1
+
+  project         = var.project
+  project_number  = data.google_project.this.number
+  billing_account = var.billing_account
+  amount          = var.monthly_budget
+  currency        = var.budget_currency
+  channels        = module.monitoring.channels
+
+  depends_on = [google_project_service.this]
+}

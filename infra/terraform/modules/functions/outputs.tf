@@ -1,0 +1,9 @@
+output "services" {
+  description = "The services' names by region and function."
+  value       = { for key, service in google_cloud_run_v2_service.this : key => service.name }
+}
+
+output "callers" {
+  description = "Who may call which service."
+  value       = { for key, caller in google_cloud_run_v2_service_iam_member.caller : key => caller.member }
+}

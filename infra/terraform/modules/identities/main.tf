@@ -1,0 +1,38 @@
+# A service account for each function, with what that function needs and no more, and one that calls worker and sweeper.
+resource "google_service_account" "function" {
+  for_each = var.functions
+
+  project      = var.project
+  account_id   = "${var.prefix}-${each.key}"
+  display_name = "GoAgents: the function ${each.key}"
+}
+
+resource "google_service_account" "invoker" {
+  project      = var.project
+  account_id   = "${var.prefix}-invoker"
+  display_name = "GoAgents: calls worker and sweeper"
+}
+
+# This database alone, not every one of the project.
+resource "google_project_iam_member" "store" {
+  for_each = { for name, function in var.functions : name => function if function.store }
+
+  project = var.project
+  role    = "roles/datastore.user"
+  member  = google_service_account.function[each.key].member
+
+  condition {
+    title       = "goagents-database"
+    description = "The database of GoAgents"
+    expression  = "resource.name == \"projects/${var.project}/databases/${var.database}\""
+  }
+}
+
+# Who enqueues a task has it sent with the invoker's token.
+resource "google_service_account_iam_member" "acts_as_invoker" {
+  for_each = { for name, function in var.functions : name => function if function.dispatch }
+
+  service_account_id = google_service_account.invoker.name
+  role               = "roles/iam.serviceAccountUser"
+  member             = google_service_account.function[each.key].member
+}

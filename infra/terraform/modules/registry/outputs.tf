@@ -1,0 +1,4 @@
+output "address" {
+  description = "What an image's name begins with."
+  value       = "${google_artifact_registry_repository.images.location}-docker.pkg.dev/${google_artifact_registry_repository.images.project}/${google_artifact_registry_repository.images.repository_id}"
+}
