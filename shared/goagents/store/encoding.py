@@ -98,7 +98,7 @@ def _check_transforms(write: Put | Merge) -> None:
         _check_name(write.path, name)
         if isinstance(amount, bool) or not isinstance(amount, int | float):
             raise TypeError(f"{write.path}: {name!r} is incremented by a {type(amount).__name__}, not by a number.")
-        _check_number(write.path, name, amount)
+        check_number(write.path, name, amount)
     names = [*write.data, *increments, *write.server_time]
     if len(set(names)) != len(names):
         raise ValueError(f"{write.path}: a field is both set and transformed.")
@@ -123,7 +123,7 @@ def encode(path: str, data: Mapping[str, Any]) -> Fields:
         elif isinstance(value, str):
             _add_text(fields, name, value)
         elif value is None or isinstance(value, bool | int | float):
-            _check_number(path, name, value)
+            check_number(path, name, value)
             fields.scalars[name] = value
         else:
             _add_payload(fields, path, name, value)
@@ -144,7 +144,8 @@ def _check_name(path: str, name: str) -> None:
         raise ValueError(f"{path}: a field cannot be named {name!r}; names that begin with `_` are the store's own.")
 
 
-def _check_number(path: str, name: str, value: Any) -> None:
+def check_number(path: str, name: str, value: Any) -> None:
+    """Raises ValueError for a number that no store takes; what is no number passes."""
     if isinstance(value, float) and not math.isfinite(value):
         raise ValueError(f"{path}: {name!r} is {value}, which JSON does not know.")
     if isinstance(value, int) and not -_INT64 <= value < _INT64:

@@ -7,10 +7,11 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from goagents.errors import Invalid
 from goagents.store.base import MAX_PAGE, Document, Query
-from goagents.store.encoding import Scalar, check_collection, time_text
+from goagents.store.encoding import Scalar, as_utc, check_collection, check_number, split, time_text
 from goagents.store.indexes import Index
 
 ID = "__name__"  # what Firestore calls a document's id in an index
@@ -76,17 +77,36 @@ def position(query: Query) -> Position | None:
         return None
     try:
         padded = query.after + "=" * (-len(query.after) % 4)
-        fingerprint, kind, value, document_id = json.loads(base64.b64decode(padded, altchars=b"-_", validate=True))
-        if kind == "time":
-            value = datetime.fromisoformat(value)
-    except (binascii.Error, ValueError, TypeError, RecursionError) as e:
+        fingerprint, kind, plain, document_id = json.loads(base64.b64decode(padded, altchars=b"-_", validate=True))
+        value = _time(plain) if kind == "time" else _value(plain)
+        _check_id(query, document_id)
+    except (binascii.Error, ValueError, TypeError, OverflowError, RecursionError, Invalid) as e:
         raise Invalid("This page token is none of ours: pass next_page_token as it came.") from e
-    known = value is None or isinstance(value, bool | int | float | str | datetime)
-    if not known or not isinstance(document_id, str) or not document_id:
-        raise Invalid("This page token is none of ours: pass next_page_token as it came.")
     if fingerprint != _fingerprint(query):
         raise Invalid("This page token belongs to another list: start again without it.")
     return Position(value, document_id)
+
+
+def _time(plain: Any) -> datetime:
+    """Raises TypeError, ValueError or OverflowError for what is no time of a document."""
+    return as_utc("a page token", "time", datetime.fromisoformat(plain))
+
+
+def _value(plain: Any) -> Scalar:
+    """Raises TypeError or ValueError for what no document holds as a scalar."""
+    if isinstance(plain, str):
+        plain.encode()  # half of a surrogate pair is no text
+    elif plain is not None and not isinstance(plain, bool | int | float):
+        raise TypeError("Only scalars are ordered by.")
+    check_number("a page token", "value", plain)
+    return plain  # type: ignore[no-any-return]
+
+
+def _check_id(query: Query, document_id: Any) -> None:
+    """Raises TypeError or Invalid for what is no id of a document."""
+    if not isinstance(document_id, str) or "/" in document_id:
+        raise TypeError("An id is one segment of a path.")
+    split(f"{query.collection}/{document_id}")
 
 
 def _fingerprint(query: Query) -> str:
