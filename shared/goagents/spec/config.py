@@ -21,6 +21,7 @@ from .models import alias_cycle
 from .python import PythonConfig, ToolFunctionConfig
 from .tools import HeaderName, HeaderValue
 from .types import DnsLabel, Duration, HttpUrl, Integer, Model, ShortText, Size, no_boolean
+from .webhooks import is_signing_key
 
 Port = Annotated[int, Field(ge=1, le=65_535), BeforeValidator(no_boolean)]
 Path = Annotated[str, StringConstraints(min_length=1, max_length=4096)]
@@ -246,7 +247,7 @@ class InternalConfig(Model):
 
 
 class WebhooksConfig(Model):
-    secrets: Annotated[tuple[SecretStr, ...], Field(max_length=8)] = Field(
+    secrets: Annotated[tuple[Annotated[SecretStr, AfterValidator(is_signing_key)], ...], Field(max_length=8)] = Field(
         (),
         description="Keys that sign webhooks (`whsec_` and base64), the newest first; all of them sign, so that a key "
         "can be replaced. Without any, runs with a `webhook` are refused.",

@@ -6,13 +6,7 @@ import hmac
 from collections.abc import Sequence
 
 from goagents.errors import ConfigurationError, FieldError
-
-_PREFIX = "whsec_"
-_MIN_KEY, _MAX_KEY = 24, 64  # bytes
-_NO_KEY = (
-    f"is no key: it is `{_PREFIX}` and the base64 of {_MIN_KEY} to {_MAX_KEY} random bytes; "
-    f'make one with: echo "{_PREFIX}$(openssl rand -base64 32)"'
-)
+from goagents.spec.webhooks import NO_KEY, signing_key
 
 
 class Signer:
@@ -20,8 +14,8 @@ class Signer:
 
     def __init__(self, secrets: Sequence[str]) -> None:
         """Raises ConfigurationError that names each wrong secret by its place, and shows nothing of it."""
-        keys = [_key(secret) for secret in secrets]
-        wrong = [FieldError(f"webhooks.secrets.{n}", _NO_KEY) for n, key in enumerate(keys) if key is None]
+        keys = [signing_key(secret) for secret in secrets]
+        wrong = [FieldError(f"webhooks.secrets.{n}", NO_KEY) for n, key in enumerate(keys) if key is None]
         if wrong:
             raise ConfigurationError(str(wrong[0]), errors=wrong)
         self._keys = tuple(key for key in keys if key is not None)
@@ -40,15 +34,3 @@ class Signer:
             "webhook-timestamp": str(timestamp),
             "webhook-signature": " ".join(f"v1,{base64.b64encode(digest).decode()}" for digest in digests),
         }
-
-
-def _key(secret: str) -> bytes | None:
-    """Return the key's bytes, None where `secret` is none. The base64 may lack its padding, nothing else."""
-    text = secret.removeprefix(_PREFIX)
-    try:
-        key = base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
-    except ValueError:
-        return None
-    written = base64.b64encode(key).decode()
-    sound = secret in (_PREFIX + written, _PREFIX + written.rstrip("="))  # as any receiver's library reads it
-    return key if sound and _MIN_KEY <= len(key) <= _MAX_KEY else None

@@ -11,6 +11,7 @@ from standardwebhooks import Webhook
 from tests.support.webhooks import KEY, NEW_KEY
 
 from goagents.errors import ConfigurationError
+from goagents.spec.load import load_text
 from goagents.webhooks.http import HttpWebhooks
 from goagents.webhooks.http_signing import Signer
 
@@ -83,3 +84,15 @@ def test_an_unreadable_allowed_address_is_an_error_of_the_configuration():
 def test_nothing_shows_a_key():
     signer, webhooks = Signer([KEY]), HttpWebhooks([KEY], timeout=1, allowed_addresses=())
     assert KEY[6:] not in f"{signer!r}{webhooks!r}"
+
+
+def test_what_is_no_key_is_found_as_the_configuration_loads():
+    wrong = KEY[:-1]
+    with pytest.raises(ConfigurationError) as caught:
+        load_text("webhooks:\n  secrets:\n    - ${OLD}\n    - ${NEW}\n", "c.yaml", environ={"OLD": wrong, "NEW": KEY})
+    (error,) = caught.value.errors
+    assert (error.path, error.line) == ("webhooks.secrets.0", 3)
+    assert "openssl rand" in str(error)
+    assert wrong not in f"{caught.value!r}{caught.value.problem()}"
+    loaded = load_text("webhooks: {secrets: ['${NEW}']}\n", "c.yaml", environ={"NEW": KEY})
+    assert loaded.config.webhooks.secrets[0].get_secret_value() == KEY

@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Any, get_args
 
 import pytest
-import yaml
 from standardwebhooks import WebhookVerificationError
 from tests.support.webhooks import KEY, NEW_KEY, OTHER_KEY
 
 from goagents.engine.execution.deliveries import MAX_BODY, PAUSES
 from goagents.events import EventType
 from goagents.resources import RunRequest
-from goagents.spec.config import Config, WebhooksConfig
+from goagents.spec.config import WebhooksConfig
+from goagents.spec.load import load_text
 from goagents.webhooks.http import MAX_RETRY_AFTER
 from goagents.webhooks.http_signing import Signer
 
@@ -81,7 +81,7 @@ def test_the_examples_load():
     request, message = (json.loads(block) for block in blocks("json"))
     assert RunRequest.model_validate(request).webhook is not None
     assert set(message) == {"type", "timestamp", "data"}
-    webhooks, allow = (Config.model_validate(yaml.safe_load(block)) for block in blocks("yaml"))
+    webhooks, allow = (load_text(block, environ={"WEBHOOK_SECRET": KEY}).config for block in blocks("yaml"))
     assert len(webhooks.webhooks.secrets) == 1
     assert allow.allow.addresses == ("hooks.internal",)
 
