@@ -142,6 +142,12 @@ class HttpToolSpec(BaseToolSpec):
     exclude: tuple[ShortText, ...] = Field(
         (), max_length=256, description="With `openapi`: not these operation ids and tags."
     )
+    security: dict[ShortText, HeaderValue] = Field(
+        default_factory=dict,
+        max_length=16,
+        description="With `openapi`: what the page's security schemes ask for, by their names: a key, an access "
+        "token, or `USER:PASSWORD` for `basic`; with `${…}`.",
+    )
 
     @field_validator("methods", "method", mode="before")
     @classmethod
@@ -157,7 +163,7 @@ class HttpToolSpec(BaseToolSpec):
         if self.openapi is not None:
             self._refuse("openapi", ("methods", "method", "parameters"))
             return self
-        self._refuse(None, ("include", "exclude"), needs="openapi")
+        self._refuse(None, ("include", "exclude", "security"), needs="openapi")
         if self.url is None:
             raise PydanticCustomError("http_form", "needs `url`, or `openapi`")
         if (self.parameters is None) != (self.method is None):
@@ -169,7 +175,7 @@ class HttpToolSpec(BaseToolSpec):
 
     def _refuse(self, beside: str | None, names: tuple[str, ...], needs: str | None = None) -> None:
         for name in names:
-            if getattr(self, name) in (None, ()):
+            if not getattr(self, name):
                 continue
             reason = f"needs `{needs}`" if needs else f"does not go together with `{beside}`"
             raise PydanticCustomError("http_form", f"`{name}` {reason}")

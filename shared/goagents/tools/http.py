@@ -14,7 +14,9 @@ from goagents.tools.base import Tool, ToolContext, ToolDefinition, ToolEnvironme
 from goagents.tools.http_calls import Call, default_effect, typed_call, url_call
 from goagents.tools.http_client import HttpClient, HttpRequest
 from goagents.tools.http_openapi import OpenApiSource, operation_calls
+from goagents.tools.http_openapi_security import Credentials
 from goagents.tools.http_result import MAX_IMAGE, read_limit, render
+from goagents.tools.http_url import QueryPairs, build_url
 from goagents.tools.naming import safe_name
 from goagents.tools.redaction import Redactor
 
@@ -37,7 +39,7 @@ class HttpToolset:
         secrets = _Secrets(self._spec, self._environment)
         try:
             headers = secrets.headers()
-            calls = await self._calls(headers)
+            calls = await self._calls(headers, secrets)
         except ToolUnavailable:
             raise
         except GoAgentsError as error:
@@ -47,14 +49,17 @@ class HttpToolset:
     async def aclose(self) -> None:
         await self._client.aclose()
 
-    async def _calls(self, headers: Mapping[str, str]) -> Sequence[Call]:
+    async def _calls(self, headers: Mapping[str, str], secrets: "_Secrets") -> Sequence[Call]:
         spec = self._spec
         if spec.description:
             spec = spec.model_copy(update={"description": self._environment.resolve(spec.description)})
         url = self._base_url(spec.url) if spec.url else None
         if spec.openapi:
             source = OpenApiSource(self._environment.resolve(spec.openapi), url, headers)
-            return await operation_calls(spec, source, self._client)
+            calls, secrets.credentials = await operation_calls(spec, source, self._client)
+            secrets.query()  # an unset variable is told now
+            secrets.headers()
+            return calls
         if url is None:
             raise ToolUnavailable(f"{spec.name}: an http tool needs `url` or `openapi`")
         if spec.parameters is None and spec.method is None:
@@ -92,12 +97,12 @@ class HttpTool:
     async def call(self, arguments: Mapping[str, Any], context: ToolContext) -> ToolResult:
         """Send one request. Raises ToolError; a status of 400 and above is a result, so that the model can mend it."""
         try:
-            declared = self.secrets.headers()
+            declared, query = self.secrets.headers(), self.secrets.query()
         except GoAgentsError as error:
             raise ToolFailed(f"headers: {error}") from error
         redactor = self.secrets.redactor()
         try:
-            return await self._send(arguments, context, declared, redactor)
+            return await self._send(arguments, context, (declared, query), redactor)
         except ToolError as error:
             clean = redactor.redact(error.detail)
             if clean == error.detail:
@@ -105,16 +110,21 @@ class HttpTool:
             raise type(error)(clean) from None
 
     async def _send(
-        self, arguments: Mapping[str, Any], context: ToolContext, declared: Mapping[str, str], redactor: Redactor
+        self,
+        arguments: Mapping[str, Any],
+        context: ToolContext,
+        declared: tuple[Mapping[str, str], QueryPairs],
+        redactor: Redactor,
     ) -> ToolResult:
+        """`declared` are the headers and the query that the entry adds, where the request is trusted with them."""
         try:
             plan = self.request.plan(arguments)
         except UnicodeError as error:
             raise ToolInvalidArguments("the arguments hold half of a surrogate pair, which is no text") from error
         key = {} if self.definition.effect == "read" else {"Idempotency-Key": context.idempotency_key}
-        request = HttpRequest(
-            plan.method, plan.url, declared if plan.trusted else {}, {**plan.headers, **key}, plan.content
-        )
+        headers, query = declared if plan.trusted else ({}, [])
+        url = build_url(plan.url, plan.url.raw_path, query) if query else plan.url
+        request = HttpRequest(plan.method, url, headers, {**plan.headers, **key}, plan.content)
         limit = read_limit(self.definition.max_output, redactor)
         answer = await self.client.send(
             request,
@@ -127,12 +137,16 @@ class HttpTool:
 
 
 class _Secrets:
-    """The declared headers, resolved at each use, and what of them (and of the URL) must not be seen."""
+    """The declared headers, resolved at each use, and what of them (and of the URL) must not be seen.
+
+    `credentials` are what an OpenAPI document makes of `security`, once it is read.
+    """
 
     def __init__(self, spec: HttpToolSpec, environment: ToolEnvironment) -> None:
         self._headers = dict(spec.headers)
         self._resolve = environment.resolve
-        self._referring = tuple(text for text in self._headers.values() if references(text))
+        self.credentials = Credentials()
+        self._referring = tuple(text for text in (*self._headers.values(), *spec.security.values()) if references(text))
         found = [key for text in self._referring for key in references(text)]
         found += _secret_references(spec.url or "") + _secret_references(spec.openapi or "")
         self._keys = tuple(dict.fromkeys(reference.key for reference in found))
@@ -140,7 +154,12 @@ class _Secrets:
 
     def headers(self) -> dict[str, str]:
         """Raises ConfigurationError for an unset or forbidden variable."""
-        return {name: self._resolve(text) for name, text in self._headers.items()}
+        declared = {name: self._resolve(text) for name, text in self._headers.items()}
+        return self.credentials.headers(self._resolve) | declared
+
+    def query(self) -> QueryPairs:
+        """Raises ConfigurationError as `headers` does."""
+        return self.credentials.query(self._resolve)
 
     def redactor(self) -> Redactor:
         """Return the redactor for the values of this moment; it is built again only when one has changed."""
@@ -154,6 +173,9 @@ class _Secrets:
             yield self._resolved(text)
         for key in self._keys:
             yield self._resolved(f"${{{key}}}")
+        for credential in self.credentials.given:
+            if credential.is_basic and references(credential.text):
+                yield credential.value(self._resolved).removeprefix(credential.prefix)
 
     def _resolved(self, text: str) -> str:
         try:

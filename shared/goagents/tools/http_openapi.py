@@ -19,6 +19,7 @@ from goagents.tools.http_client import HttpClient, HttpRequest
 from goagents.tools.http_openapi_call import OpenApiCall, Operation
 from goagents.tools.http_openapi_document import MAX_BYTES, Document, Unsupported, mapping, parse, strings
 from goagents.tools.http_openapi_operation import Fixed, Place, read_operation
+from goagents.tools.http_openapi_security import Credentials, Requirements, read_credentials
 from goagents.tools.naming import unique_names
 
 _log = logging.getLogger(__name__)
@@ -66,8 +67,13 @@ class OpenApiSource:
         return content
 
 
-async def operation_calls(spec: HttpToolSpec, source: OpenApiSource, client: HttpClient) -> Sequence[Call]:
-    """Return one call for each operation that `include` and `exclude` leave. Raises ToolError where none remains."""
+async def operation_calls(
+    spec: HttpToolSpec, source: OpenApiSource, client: HttpClient
+) -> tuple[Sequence[Call], Credentials]:
+    """Return one call for each operation that `include` and `exclude` leave, and where `security` goes.
+
+    Raises ToolError where no operation remains, or `security` does not fit the document.
+    """
     content = await source.read(client, spec.timeout)
     try:  # in a thread: a large document takes seconds, and other runs share this loop
         return await asyncio.to_thread(_calls, spec, source, content, client.check)
@@ -77,8 +83,13 @@ async def operation_calls(spec: HttpToolSpec, source: OpenApiSource, client: Htt
 
 def _calls(
     spec: HttpToolSpec, source: OpenApiSource, content: bytes, check: Callable[[URL], None]
-) -> list[OpenApiCall]:
-    operations, left_out = _Operations(spec, source, parse(content), check).read()
+) -> tuple[list[OpenApiCall], Credentials]:
+    document = parse(content)
+    credentials = read_credentials(document, spec.security)
+    reading = _Operations(spec, source, document, credentials, check)
+    operations, left_out = reading.read()
+    for remedy in reading.requirements.remedies():
+        _log.warning("tool %s: %s", spec.name, remedy)
     for name, reason in left_out:
         _log.warning("tool %s: the operation %s is left out: %s", spec.name, name, reason)
     if not operations:
@@ -87,10 +98,11 @@ def _calls(
     if len(operations) > _MAX_TOOLS:
         raise Unsupported(f"it has {len(operations)} operations; choose at most {_MAX_TOOLS} with `include`")
     names = unique_names(f"{spec.name}_{operation.name}" for operation in operations)
-    return [
+    calls = [
         OpenApiCall(_definition(spec, name, operation), operation)
         for name, operation in zip(names, operations, strict=True)
     ]
+    return calls, credentials
 
 
 def _definition(spec: HttpToolSpec, name: str, operation: Operation) -> ToolDefinition:
@@ -109,17 +121,22 @@ class _Operations:
     """The operations of one document, filtered, each with the server it belongs to."""
 
     def __init__(
-        self, spec: HttpToolSpec, source: OpenApiSource, document: Document, check: Callable[[URL], None]
+        self,
+        spec: HttpToolSpec,
+        source: OpenApiSource,
+        document: Document,
+        credentials: Credentials,
+        check: Callable[[URL], None],
     ) -> None:
         self._spec = spec
         self._source = source
         self._document = document
         self._check = check
         base = source.base_url
-        self._fixed = Fixed(
-            frozenset(base.query) if base is not None else frozenset(),
-            frozenset(name.lower() for name in spec.headers),
-        )
+        query = frozenset(base.query) if base is not None else frozenset()
+        headers = frozenset(name.lower() for name in spec.headers)
+        self._fixed = Fixed(query | credentials.names("query"), headers | credentials.names("header"))
+        self.requirements = Requirements(document, headers, query, spec.security)
 
     def read(self) -> tuple[list[Operation], list[tuple[str, str]]]:
         """Return the usable operations, and name and reason of those left out."""
@@ -135,7 +152,9 @@ class _Operations:
             try:
                 server, trusted = self._server(node, item)
                 place = Place(name, method, path, server, trusted)
-                operations.append(read_operation(self._document, place, node, item, self._fixed))
+                operation = read_operation(self._document, place, node, item, self._fixed)
+                self.requirements.check(node)
+                operations.append(operation)
             except (Unsupported, AddressRefused) as error:
                 left_out.append((name, str(error)))
         self._warn_of_unknown(known)
@@ -162,7 +181,8 @@ class _Operations:
         server = self._server_url(own)
         self._check(server)
         document = self._source.url
-        if self._spec.headers and document is not None and document.scheme == "https" and server.scheme == "http":
+        has_secrets = self._spec.headers or self._spec.security
+        if has_secrets and document is not None and document.scheme == "https" and server.scheme == "http":
             raise Unsupported("its server is plain http, where the headers could be read; set `url` to the https one")
         return server, server.origin() == home.origin()
 
