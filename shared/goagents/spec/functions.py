@@ -59,7 +59,7 @@ def parameters_of(
     given: list[str] = []
     for parameter in inspect.signature(function).parameters.values():
         hint = hints.get(parameter.name)
-        if hint in contexts:
+        if _is_context(hint, contexts):
             given.append(parameter.name)
         else:
             fields[parameter.name] = (hint, _field_of(parameter, hint, wrong))
@@ -97,6 +97,11 @@ def _holds(value: Any, part: int | str | None) -> bool:
     if isinstance(value, dict):
         return part in value
     return isinstance(value, list) and isinstance(part, int) and part < len(value)
+
+
+def _is_context(hint: Any, contexts: Sequence[type]) -> bool:
+    """Whether the type is one of `contexts`, or may be (`… | None`): the model is never asked for one."""
+    return any(each is context for each in (hint, *get_args(hint)) for context in contexts)
 
 
 def _field_of(parameter: inspect.Parameter, hint: Any, wrong: Wrong) -> FieldInfo:

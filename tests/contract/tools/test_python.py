@@ -110,6 +110,9 @@ async def test_the_context_is_given_and_not_asked_of_the_model():
     found = await sample("who_calls")
     assert found.definition.parameters["properties"] == {}
     assert text_of(await call(found)) == '{"run":"run_1","key":"run_1/3/call_1","agent":"agent"}'
+    optional = await sample("whose")
+    assert set(optional.definition.parameters["properties"]) == {"text"}
+    assert text_of(await call(optional, text="book")) == "book of run_1"
 
 
 @pytest.mark.parametrize("function", ["leak", "leak_async"])

@@ -47,6 +47,11 @@ async def who_calls(context: ToolContext) -> dict[str, str]:
     return {"run": context.run_id, "key": context.idempotency_key, "agent": context.agent}
 
 
+def whose(text: str, context: ToolContext | None = None) -> str:
+    """Can be called without a run, too."""
+    return f"{text} of {context.run_id if context else 'nobody'}"
+
+
 def add(point: Point, more: list[int]) -> Point:
     """Adds to a point."""
     return Point(point.x + sum(more), point.y)

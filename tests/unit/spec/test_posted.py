@@ -187,3 +187,14 @@ class TestRights:
 
     def test_pages_by_url_pass(self):
         assert refusals(manifest({"type": "http", "name": "t", "openapi": "https://x/openapi.json"})) == []
+
+    @pytest.mark.parametrize("target", ["os:system", "shop.tools:refund_all", "shop-refund", "shop.tools:refund.x"])
+    def test_python_that_the_configuration_does_not_name_is_refused(self, target: str):
+        config = Config.model_validate({"allow": {"python": ["shop.tools:refund", "shop"]}})
+        ((path, message),) = refusals(manifest({"type": "python", "name": "t", "target": target}), config)
+        assert path == "spec.agents.0.tools.0.target"
+        assert f"{target} is not on the server's `allow.python` list" in message
+
+    def test_python_that_it_names_passes(self):
+        config = Config.model_validate({"allow": {"python": ["shop.tools:refund"]}})
+        assert refusals(manifest({"type": "python", "name": "t", "target": "shop.tools:refund"}), config) == []
