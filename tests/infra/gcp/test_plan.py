@@ -1,12 +1,14 @@
 """The plan of a deployment: complete, in an order that works, least privilege, and nothing public unless asked."""
 
 import re
+import shlex
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.support.google_project import ROOT
+from tests.support.gcloud_lint import gcloud_faults
+from tests.support.google_project import ROOT, needs_gcloud
 
 from goagents.app import FUNCTIONS
 from goagents.deploy.catalogue import catalogue, select
@@ -14,6 +16,8 @@ from goagents.deploy.checks import check_configuration
 from goagents.deploy.digest import digest
 from goagents.deploy.plan import SERVICES, plan
 from goagents.deploy.plan_store import exempt_fields, expiring_collections
+from goagents.deploy.release import arguments
+from goagents.deploy.removal import removal
 from goagents.deploy.steps import Step, batches
 from goagents.deploy.target import Target
 from goagents.errors import ConfigurationError, Invalid
@@ -217,3 +221,15 @@ def test_every_interface_that_is_used_is_enabled():
     used |= {"secrets": "secretmanager", "projects": "cloudresourcemanager"}
     groups = {step.argv[0] for step in plan(target()) if step.argv} - {"services"}
     assert {f"{used.get(group, group)}.googleapis.com" for group in groups} <= set(SERVICES)
+
+
+@needs_gcloud
+def test_gcloud_takes_every_command_of_every_plan(tmp_path: Path):
+    where = target(invokers=("user:ann@example.com",), allow_unauthenticated=False)
+    steps = [*plan(where), *removal(where, data=True)]
+    all_of_them = [argv for s in steps for argv in (s.argv, s.update, s.look) if argv]
+    all_of_them += [arguments(where, f, "registry/image:1", new=new) for f in where.functions for new in (True, False)]
+    # One of each shape: the linter takes a quarter of a second for a command.
+    shapes = {(argv[:3], *(part.partition("=")[0] for part in argv if part[0] == "-")): argv for argv in all_of_them}
+    assert len(shapes) > 25
+    assert gcloud_faults([shlex.join(["gcloud", *argv]) for argv in shapes.values()], tmp_path) == []
