@@ -195,7 +195,8 @@ def destroy(platform: str, data: bool, dry_run: bool, yes: bool, output: str, **
     if output == "json":
         say_json({"project": target.project, "deleted": list(outcomes), "data_kept": not data})
         return
-    say(f"{len(outcomes)} things deleted" if outcomes else "nothing of it is there")
+    count = f"{len(outcomes)} thing{'' if len(outcomes) == 1 else 's'} deleted"
+    say(count if outcomes else "nothing of it is there")
     if not data:
         say(f"kept: the Firestore database {target.database} (--data deletes it), and secrets")
 

@@ -15,11 +15,12 @@ from goagents.deploy.catalogue import catalogue, select
 from goagents.deploy.checks import check_configuration
 from goagents.deploy.digest import digest
 from goagents.deploy.plan import SERVICES, plan
+from goagents.deploy.plan_functions import function_steps
 from goagents.deploy.plan_store import exempt_fields, expiring_collections
 from goagents.deploy.release import arguments
 from goagents.deploy.removal import removal
 from goagents.deploy.steps import Step, batches
-from goagents.deploy.target import Target
+from goagents.deploy.target import CONFIG, Target
 from goagents.errors import ConfigurationError, Invalid
 from goagents.store.indexes import EXEMPT_FIELDS, INDEXES
 
@@ -110,6 +111,10 @@ def test_everybody_may_call_only_where_the_configuration_asks_for_keys(tmp_path:
     (tmp_path / "config.yaml").write_text(keys, encoding="utf-8")
     open_one = target(allow_unauthenticated=True, source=tmp_path, config="config.yaml")
     check_configuration(open_one)
+    steps = function_steps(replace(open_one, source=ROOT, config=CONFIG))
+    everybody = {step.id for step in steps if "--member=allUsers" in step.argv}
+    users = {name for name, function in catalogue().items() if function.called_by == "users"}
+    assert everybody == {f"call-{name}-allUsers" for name in users}, "nobody else's, and no internal one"
     (tmp_path / "config.yaml").write_text("auth: {mode: none}", encoding="utf-8")
     with pytest.raises(ConfigurationError, match="on Cloud Run nobody"):
         check_configuration(replace(open_one, allow_unauthenticated=False))
