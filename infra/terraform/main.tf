@@ -127,7 +127,7 @@ module "functions" {
   watched             = local.serving["/ready"]
   monitoring_agent    = var.allow_unauthenticated ? null : "serviceAccount:service-${data.google_project.this.number}@gcp-sa-monitoring-notification.iam.gserviceaccount.com"
   audiences           = var.domain == null ? [] : ["https://${var.domain}"]
-  ingress             = var.domain == null ? "INGRESS_TRAFFIC_ALL" : "INGRESS_TRAFFIC_INTERNAL_LOAD_BALANCER"
+  restrict_ingress    = var.restrict_ingress
   min_instances       = var.min_instances
   max_instances       = var.max_instances
   deletion_protection = var.deletion_protection

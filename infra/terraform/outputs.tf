@@ -18,6 +18,11 @@ output "services" {
   value       = module.functions.services
 }
 
+output "functions" {
+  description = "What the pipeline releases: its substitution _FUNCTIONS."
+  value       = join(",", keys(local.functions))
+}
+
 output "routes" {
   description = "Which function serves which path, the first that fits; null without a load balancer."
   value       = one(module.load_balancer[*].routes)

@@ -120,6 +120,12 @@ variable "allow_unauthenticated" {
   }
 }
 
+variable "restrict_ingress" {
+  description = "Let requests in through the load balancer, the queue and the scheduler only. IAM guards either way; the pipeline's smoke test, which asks each function at its own address, then has to run in this project's network."
+  type        = bool
+  default     = false
+}
+
 variable "database" {
   description = "Id of the Firestore database."
   type        = string

@@ -104,3 +104,19 @@ run "with_a_budget" {
     error_message = "There is no budget, or nobody is told."
   }
 }
+
+run "reached_through_the_load_balancer_only" {
+  command = plan
+
+  variables {
+    restrict_ingress = true
+  }
+
+  assert {
+    condition = alltrue([
+      for key, ingress in module.functions.ingress :
+      ingress == (endswith(key, "/worker") || endswith(key, "/sweeper") ? "INGRESS_TRAFFIC_INTERNAL_ONLY" : "INGRESS_TRAFFIC_INTERNAL_LOAD_BALANCER")
+    ])
+    error_message = jsonencode(module.functions.ingress)
+  }
+}

@@ -26,6 +26,7 @@ _RECORDS: Mapping[str, type[records.Record]] = {
     "steps": records.StepRecord,
     "events": records.EventsRecord,
     "idempotency": records.IdempotencyRecord,
+    "tool_answers": records.ToolAnswerRecord,
     "deliveries": records.DeliveryRecord,
     "usage": records.UsageRecord,
 }

@@ -3,6 +3,11 @@ output "image" {
   value       = module.goagents.image
 }
 
+output "functions" {
+  description = "What the pipeline releases: its substitution _FUNCTIONS."
+  value       = module.goagents.functions
+}
+
 output "url" {
   description = "Where it is."
   value       = module.goagents.url

@@ -8,6 +8,11 @@ output "address" {
   value       = module.goagents.address
 }
 
+output "functions" {
+  description = "What the pipeline releases: its substitution _FUNCTIONS."
+  value       = module.goagents.functions
+}
+
 output "url" {
   description = "Where it is."
   value       = module.goagents.url

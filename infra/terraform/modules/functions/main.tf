@@ -21,6 +21,12 @@ locals {
     },
   )
 
+  # Cloud Tasks and Cloud Scheduler count as internal.
+  ingress = {
+    true  = var.restrict_ingress ? "INGRESS_TRAFFIC_INTERNAL_LOAD_BALANCER" : "INGRESS_TRAFFIC_ALL"
+    false = var.restrict_ingress ? "INGRESS_TRAFFIC_INTERNAL_ONLY" : "INGRESS_TRAFFIC_ALL"
+  }
+
   probed_over_http = [for name, function in var.functions : name if length(setintersection(function.paths, ["/health", "/*"])) > 0]
 }
 
@@ -31,7 +37,7 @@ resource "google_cloud_run_v2_service" "this" {
   location            = each.value.region
   name                = "${var.prefix}-${each.value.name}"
   description         = "GoAgents: the function ${each.value.name}"
-  ingress             = each.value.called_by == "users" ? var.ingress : "INGRESS_TRAFFIC_INTERNAL_ONLY"
+  ingress             = local.ingress[each.value.called_by == "users"]
   deletion_protection = var.deletion_protection
   custom_audiences    = each.value.called_by == "users" ? var.audiences : []
   labels              = merge(var.labels, { goagents-function = each.value.name })

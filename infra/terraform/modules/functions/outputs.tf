@@ -7,3 +7,8 @@ output "callers" {
   description = "Who may call which service."
   value       = { for key, caller in google_cloud_run_v2_service_iam_member.caller : key => caller.member }
 }
+
+output "ingress" {
+  description = "From where each service is reached."
+  value       = { for key, service in google_cloud_run_v2_service.this : key => service.ingress }
+}

@@ -81,9 +81,9 @@ variable "audiences" {
   type        = list(string)
 }
 
-variable "ingress" {
-  description = "From where users' functions are reached."
-  type        = string
+variable "restrict_ingress" {
+  description = "Whether functions are reached through the load balancer, the queue and the scheduler only."
+  type        = bool
 }
 
 variable "min_instances" {
