@@ -45,6 +45,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from goagents.attempts import Attempted
+
 
 @dataclass(frozen=True, slots=True)
 class FieldError:
@@ -58,10 +60,8 @@ class FieldError:
 
     def __str__(self) -> str:
         subject = f"{self.path}: {self.message}" if self.path else self.message
-        if self.file is None:
-            return subject
-        place = self.file if self.line is None else f"{self.file}:{self.line}:{self.column}"
-        return f"{place}: {subject}"
+        line = "" if self.line is None else f":{self.line}:{self.column}"
+        return subject if self.file is None else f"{self.file}{line}: {subject}"
 
 
 class GoAgentsError(Exception):
@@ -72,11 +72,7 @@ class GoAgentsError(Exception):
     retryable: ClassVar[bool] = False
 
     def __init__(
-        self,
-        detail: str | None = None,
-        *,
-        errors: Sequence[FieldError] = (),
-        retry_after: float | None = None,
+        self, detail: str | None = None, *, errors: Sequence[FieldError] = (), retry_after: float | None = None
     ) -> None:
         self.detail = detail or (type(self).__doc__ or "").strip()
         self.errors = tuple(errors)
@@ -324,7 +320,7 @@ class DispatchFailed(GoAgentsError):
     retryable = True
 
 
-class ToolError(GoAgentsError):
+class ToolError(Attempted, GoAgentsError):
     """The tool failed."""
 
     status = 502
@@ -335,6 +331,8 @@ class ToolUnavailable(ToolError):
     """The tool cannot be reached."""
 
     code = "tool_unavailable"
+    fault = "server"
+    sent = False
 
 
 class ToolInvalidArguments(ToolError):
@@ -351,6 +349,7 @@ class ToolTimedOut(ToolError):
     """The tool did not answer in time."""
 
     code = "tool_timed_out"
+    fault = "server"
 
 
 class AddressRefused(ToolError):

@@ -60,13 +60,17 @@ class ToolCallPart:
 @with_config(_STRICT)
 @dataclass(frozen=True, slots=True)
 class ToolResultPart:
-    """What a call came to. `unknown`: its process died, and nobody knows whether the call took effect."""
+    """What a call came to. `unknown`: its process died, and nobody knows whether the call took effect.
+
+    `foreign`: the words are the tool's, and go to the model marked as data.
+    """
 
     call_id: str
     name: str
     content: tuple[Annotated[TextPart | ImagePart, Field(discriminator="type")], ...]
     is_error: bool = False
     unknown: bool = False
+    foreign: bool = False
     type: Literal["tool_result"] = "tool_result"
 
 

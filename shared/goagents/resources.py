@@ -49,13 +49,25 @@ class Instance(Resource):
     last_active_at: datetime | None = None
 
 
+class CircuitStatus(Resource):
+    """A tool's server that is left alone, or tried again ("half_open"). `host` has its port; it is empty for what goes
+    to no host. `failures` is unknown where another process counts them."""
+
+    host: str
+    state: Literal["open", "half_open"]
+    failures: int | None = None
+    until: datetime | None = None
+
+
 class ToolStatus(Resource):
-    """`status` is "unknown" until this process has tried to open the tool."""
+    """`status` is "unknown" until this process has tried to open the tool. `circuits` are of this process, or what
+    another one last told of its own."""
 
     name: str
     type: str
     status: Literal["available", "unavailable", "unknown"]
     detail: str | None = None
+    circuits: list[CircuitStatus] = Field(default_factory=list)
 
 
 class Agent(Resource):

@@ -42,6 +42,8 @@ LAYERS = {
     "ids": 0,
     "clock": 0,
     "events": 0,
+    "attempts": 0,
+    "framing": 0,
     "spec": 1,
     "records": 1,
     "resources": 1,

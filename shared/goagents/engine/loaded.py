@@ -15,6 +15,8 @@ from goagents.spec.cluster import AgentCluster, AgentSpec
 from goagents.spec.tools import ToolSpec
 from goagents.tools.base import Tool, Toolset
 
+from .calling.surroundings import Surroundings
+
 MAX_MESSAGE = 500  # characters of one error of a schema
 
 
@@ -31,11 +33,13 @@ class Instances:
 
 @dataclass
 class OpenTool:
-    """A tool on offer, with its schema compiled and the entry of the YAML it comes from."""
+    """A tool on offer, with its schema compiled and the entry of the YAML it comes from, and that entry's digest where
+    answers are cached."""
 
     tool: Tool
     validator: Any
     spec: ToolSpec
+    digest: str = ""
 
     def problem(self, arguments: dict[str, Any]) -> str | None:
         """Return what is wrong with `arguments`, or None: at most five errors, each with its place."""
@@ -51,12 +55,17 @@ class OpenTool:
 
 @dataclass
 class Toolbox:
-    """`failed` holds, by tool of the YAML, why it is not on offer; `retry_at` is on the monotonic clock."""
+    """`failed` holds, by tool of the YAML, why it is not on offer; `retry_at` is on the monotonic clock.
+
+    `around` is what calls have around them. `framed`: what some tool of the agent returns is marked as data.
+    """
 
     tools: dict[str, OpenTool] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
     toolsets: dict[str, Toolset] = field(default_factory=dict)
     retry_at: float = 0.0
+    around: Surroundings | None = None
+    framed: bool = False
 
     @property
     def schemas(self) -> tuple[ToolSchema, ...]:

@@ -19,6 +19,7 @@ from goagents.tools.base import Toolset
 from goagents.webhooks.base import Webhooks
 
 from .admission.capacity import Capacity
+from .calling.state import CallState
 from .loaded import LoadedCluster
 
 if TYPE_CHECKING:
@@ -46,8 +47,9 @@ class Toolsets(Protocol):
         """Return if this version has tools of this kind; raise ToolUnavailable otherwise."""
         ...
 
-    def build(self, spec: ToolSpec, *, trusted: bool) -> Toolset:
-        """Raises ToolUnavailable as `check` does."""
+    def build(self, spec: ToolSpec, *, trusted: bool, allowed_hosts: tuple[str, ...] | None = None) -> Toolset:
+        """`allowed_hosts` are the only ones its tools may connect to; None for all. Raises ToolUnavailable as `check`
+        does."""
         ...
 
 
@@ -59,7 +61,8 @@ class Resolvers(Protocol):
 class Services:
     """One per process and configuration. `owner` names this process in leases.
 
-    `specs` and `capacity` are caches and hints: what they hold is checked against the store at each admission.
+    `specs` and `capacity` are caches and hints: what they hold is checked against the store at each admission. `calls`
+    is what the process knows of the servers behind tools.
     `ending`: the process was asked to end, so nobody waits here for what goes on elsewhere.
     """
 
@@ -77,6 +80,7 @@ class Services:
     ending: bool = False
     specs: OrderedDict[str, LoadedCluster] = field(default_factory=OrderedDict)
     capacity: Capacity = field(default_factory=Capacity)
+    calls: CallState = field(default_factory=CallState)
     handles: dict[str, "RunHandle"] = field(default_factory=dict)
     tasks: set["asyncio.Task[None]"] = field(default_factory=set)
     beginning: set["asyncio.Task[RunHandle | None]"] = field(default_factory=set)

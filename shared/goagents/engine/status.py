@@ -3,16 +3,17 @@
 import asyncio
 from collections import defaultdict
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Literal
 
 from goagents.errors import ToolUnavailable
 from goagents.records import Paths, ToolsetRecord
-from goagents.resources import Agent, Cluster, Instance, ToolStatus
+from goagents.resources import Agent, CircuitStatus, Cluster, Instance, ToolStatus
 from goagents.spec.cluster import AgentSpec
 from goagents.spec.models import resolve_model
 from goagents.spec.tools import ToolSpec
 from goagents.store.base import MAX_PAGE, Query
 
+from .calling.surroundings import entry_of
 from .loaded import Instances, LoadedCluster
 from .names import AgentId
 from .recovery.pointers import alive
@@ -170,19 +171,43 @@ def _tools(
     """Return each tool's state: what this process found, else what another one left in the store."""
     box = cluster.toolboxes.get(agent.name)
     tools = []
+    state: Literal["available", "unavailable", "unknown"]
+    detail: str | None
     for spec in agent.tools:
         stored = states.get((agent.name, spec.name))
+        circuits = _circuits(services, cluster, agent, spec, stored)
         failure = box.failed.get(spec.name) if box else None
         failure = failure or _lacking(services, spec)
         if failure is not None:
-            tools.append(ToolStatus(name=spec.name, type=spec.type, status="unavailable", detail=failure))
+            state, detail = "unavailable", failure
         elif box is not None and spec.name in box.toolsets:
-            tools.append(ToolStatus(name=spec.name, type=spec.type, status="available"))
+            state, detail = "available", None
         elif stored is not None:
-            tools.append(ToolStatus(name=spec.name, type=spec.type, status=stored.status, detail=stored.detail))
+            state, detail = stored.status, stored.detail
         else:
-            tools.append(ToolStatus(name=spec.name, type=spec.type, status="unknown"))
+            state, detail = "unknown", None
+        tools.append(ToolStatus(name=spec.name, type=spec.type, status=state, detail=detail, circuits=circuits))
     return tools
+
+
+def _circuits(
+    services: Services, cluster: LoadedCluster, agent: AgentSpec, spec: ToolSpec, stored: ToolsetRecord | None
+) -> list[CircuitStatus]:
+    """Return the hosts of a tool that are not called, or tried again: as this process has it, else as one told."""
+    own = list(services.calls.circuits(entry_of(cluster.record, agent.name, spec.name)))
+    now = services.clock.now()
+    if not own and stored is not None and stored.circuit_until_at is not None and stored.circuit_until_at > now:
+        return [CircuitStatus(host=stored.circuit_host or "", state="open", until=stored.circuit_until_at)]
+    return [
+        CircuitStatus(
+            host=place,
+            state="half_open" if breaker.state == "half_open" else "open",
+            failures=breaker.failures,
+            until=now + timedelta(seconds=breaker.left),
+        )
+        for place, breaker in own
+        if breaker.state != "closed"
+    ]
 
 
 def _lacking(services: Services, spec: ToolSpec) -> str | None:

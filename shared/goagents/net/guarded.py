@@ -16,8 +16,9 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
 
 from goagents import __version__
-from goagents.errors import ConfigurationError
+from goagents.errors import AddressRefused, ConfigurationError
 from goagents.net.address_guard import AddressGuard, family_of
+from goagents.spec.hosts import HostList
 
 Lookup = Callable[[str, int], Awaitable[Sequence[str]]]
 
@@ -75,13 +76,18 @@ class GuardedSession:
 
     A literal address never comes to the resolver: call `check` for each URL before it is requested, and request with
     `allow_redirects=False`. `ca_bundle` is the path of a PEM file with further authorities. Proxies of the environment
-    are not used: behind one the guard could not see where a connection goes. Raises ConfigurationError for an
-    unreadable entry of `allowed_addresses`.
+    are not used: behind one the guard could not see where a connection goes. `allowed_hosts` are the only hosts to
+    connect to; None for all. Raises ConfigurationError for an unreadable entry of `allowed_addresses`.
     """
 
     def __init__(
-        self, allowed_addresses: Sequence[str] = (), ca_bundle: str | None = None, lookup: Lookup = system_lookup
+        self,
+        allowed_addresses: Sequence[str] = (),
+        ca_bundle: str | None = None,
+        lookup: Lookup = system_lookup,
+        allowed_hosts: Sequence[str] | None = None,
     ) -> None:
+        self._hosts = None if allowed_hosts is None else HostList(allowed_hosts)
         self._guard = AddressGuard(tuple(allowed_addresses))
         self._ca_bundle = ca_bundle
         self._lookup = lookup
@@ -91,6 +97,8 @@ class GuardedSession:
     def check(self, url: URL) -> None:
         """Raise AddressRefused where the URL can be refused without a look-up."""
         self._guard.check_url(url.scheme, url.raw_host, url.port)
+        if self._hosts is not None and not self._hosts.allows(url.raw_host or "", url.port):
+            raise AddressRefused(self._hosts.refusal(url.raw_host or "no host"))
 
     def live(self) -> aiohttp.ClientSession:
         """Return the session of the running loop. Raises ConfigurationError for an unreadable `ca_bundle`."""
@@ -130,6 +138,19 @@ def _tls(ca_bundle: str) -> ssl.SSLContext:
     except OSError as error:
         raise ConfigurationError(f"ca_bundle: {ca_bundle} holds no certificates that can be read") from error
     return context
+
+
+def place_of(url: URL) -> str | None:
+    """Return host and port of a URL (`api.example.com:443`, `[::1]:80`); None where it has no host."""
+    host = url.raw_host
+    if host is None:
+        return None
+    return f"[{host}]:{url.port}" if ":" in host else f"{host}:{url.port}"
+
+
+def never_sent(error: Exception) -> bool:
+    """Whether a request that failed so cannot have reached the server."""
+    return isinstance(error, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError | aiohttp.InvalidURL)
 
 
 def explain(error: aiohttp.ClientError | TimeoutError | ValueError, place: str, seconds: float) -> str:

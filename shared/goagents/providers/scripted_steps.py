@@ -10,6 +10,7 @@ from pydantic import Field, PrivateAttr, ValidationError, model_validator
 
 from goagents.codes import by_code
 from goagents.errors import ConfigurationError, FieldError, ProviderError
+from goagents.framing import unframed
 from goagents.messages import Message, StopReason, TextPart, ToolResultPart
 from goagents.spec.types import Duration, Model
 
@@ -185,7 +186,7 @@ class Filler:
 
 
 def _text(result: ToolResultPart) -> str:
-    return "\n".join(part.text for part in result.content if isinstance(part, TextPart))
+    return unframed("\n".join(part.text for part in result.content if isinstance(part, TextPart)))
 
 
 def _as_text(value: Any) -> str:

@@ -7,8 +7,9 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, Field, StringConstraints, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
+from .hosts import HostList, HostPattern, literal_place
 from .models import nearest
-from .tools import JsonSchema, ToolSpec
+from .tools import HttpToolSpec, JsonSchema, McpToolSpec, ToolSpec, WebsocketToolSpec
 from .types import DnsLabel, Duration, Integer, Model, ShortText
 
 API_VERSION = "goagents.dev/v1"
@@ -42,6 +43,19 @@ def unique_names(items: "tuple[Any, ...]") -> "tuple[Any, ...]":
             raise PydanticCustomError("duplicate_name", "the name '{name}' is used twice", {"name": item.name})
         seen.add(item.name)
     return items
+
+
+def urls_of(tool: ToolSpec) -> "tuple[tuple[str, str], ...]":
+    """Return field and text of what a tool calls over the network, references unresolved."""
+    found: tuple[tuple[str, str | None], ...] = ()
+    match tool:
+        case HttpToolSpec():
+            found = (("url", tool.url), ("openapi", tool.openapi))
+        case McpToolSpec():
+            found = (("server", tool.server),)
+        case WebsocketToolSpec():
+            found = (("url", tool.url),)
+    return tuple((field, url) for field, url in found if url is not None)
 
 
 Provider = Annotated[str, AfterValidator(known_provider)]
@@ -125,6 +139,12 @@ class AgentSpec(Model):
     tools: Annotated[tuple[ToolSpec, ...], AfterValidator(unique_names)] = Field(
         (), max_length=128, description="What the agent may use."
     )
+    allowed_hosts: Annotated[tuple[HostPattern, ...], Field(max_length=256)] | None = Field(
+        None,
+        description="Hosts that the agent's tools may call, redirects included: `api.example.com`, `*.example.org` for "
+        "its subdomains, each with a port or without. All that the address guard lets pass if unset. Programs of `mcp` "
+        "tools are not bound by it.",
+    )
     model_settings: dict[str, Any] = Field(default_factory=dict, max_length=64, description=SETTINGS_DESCRIPTION)
     fallbacks: tuple[Fallback, ...] = Field(
         (), max_length=8, description="Models to try, in this order, when the first one's provider fails."
@@ -160,6 +180,23 @@ class AgentSpec(Model):
                 "provider_reference", "`${…}` in `provider` and `model` is resolved in a file only; write the name"
             )
         return value
+
+    @model_validator(mode="after")
+    def _hosts(self) -> Self:
+        """A host that a tool names itself is refused here; what a reference or a redirect leads to, at the call."""
+        if self.allowed_hosts is None:
+            return self
+        allowed = HostList(self.allowed_hosts)
+        for tool in self.tools:
+            for field, url in urls_of(tool):
+                place = literal_place(url)
+                if place is not None and not allowed.allows(*place):
+                    raise PydanticCustomError(
+                        "allowed_hosts",
+                        "`{field}` of the tool '{tool}': {refusal}; add the host, or change the tool",
+                        {"field": field, "tool": tool.name, "refusal": allowed.refusal(place[0])},
+                    )
+        return self
 
     @model_validator(mode="after")
     def _instances(self) -> Self:

@@ -6,6 +6,7 @@ import jsonschema_rs
 from pydantic import AfterValidator, ConfigDict, Field, StringConstraints, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
+from .calling import CircuitBreakerSpec, RateLimitSpec, RetrySpec
 from .plugins import OtherTypes
 from .python import PythonTarget
 from .types import Duration, HttpUrl, Integer, Model, ShortText, Size, ToolName
@@ -27,11 +28,8 @@ Method = Literal["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"]
 Effect = Literal["read", "idempotent", "unsafe"]
 Approval = Literal["never", "unsafe", "always"]
 UnknownOutcome = Literal["tell", "wait"]
-
-
-def later(feature: str) -> PydanticCustomError:
-    """Return the error for what the schema knows and this version does not do."""
-    return PydanticCustomError("not_implemented", f"{feature} is not implemented in this version; remove it")
+MAX_CACHE_TTL = 30 * 86_400.0
+_READING_METHODS = frozenset({"GET", "HEAD"})
 
 
 def json_schema(value: dict[str, Any]) -> dict[str, Any]:
@@ -78,14 +76,36 @@ class BaseToolSpec(Model):
         default_factory=dict, max_length=64, description="Headers of every request; values may hold `${…}`."
     )
     timeout: Duration = Field(30.0, gt=0, description="Longest time of one call.")
-    retries: Integer = Field(0, ge=0, le=10, description="Repeats of a failed call. Only 0 in this version.")
+    retries: RetrySpec = Field(
+        default_factory=RetrySpec,
+        description="Repeats of a call that failed for a passing reason (no connection, no answer in time, HTTP 429 or "
+        "5xx): a number, or a mapping. Only of `read` and `idempotent` calls, and of those that were surely not sent.",
+    )
     effect: Effect | None = Field(
         None,
         description="What repeating a call does: nothing (`read`), nothing more (`idempotent`), or harm (`unsafe`). "
         "By default GET and HEAD, and what an MCP server says only reads, are `read`; what it says is idempotent is "
         "`idempotent`; everything else is `unsafe`.",
     )
-    cache_ttl: Duration | None = Field(None, description="Time an answer is kept for reuse. Not in this version.")
+    cache_ttl: Duration | None = Field(
+        None,
+        gt=0,
+        le=MAX_CACHE_TTL,
+        description="How long an answer is kept in the store and given again for the same arguments, to whichever run "
+        "of the tenant asks. Only of `read` calls.",
+    )
+    circuit_breaker: CircuitBreakerSpec = Field(
+        default_factory=CircuitBreakerSpec,
+        description="When a server that fails is left alone, counted for each host in each process.",
+    )
+    rate_limit: RateLimitSpec | None = Field(
+        None, description="How often the tool may be called. Calls wait for their turn within `timeout`."
+    )
+    frame: bool = Field(
+        True,
+        description="Mark what the tool returns as data for the model, so that instructions in it are less likely to "
+        "be followed.",
+    )
     approval: Approval = Field(
         "never",
         description="Which calls a person has to approve: none, those whose effect is `unsafe`, or all. The run waits, "
@@ -97,21 +117,23 @@ class BaseToolSpec(Model):
         "told that nobody knows whether it took effect (`tell`), or a person decides (`wait`). It is never repeated "
         "by itself.",
     )
-    max_output: Size = Field(65_536, description="Longest result given to the model; more is cut.")
+    max_output: Size = Field(65_536, description="Longest result given to the model; more is cut, and it is told so.")
 
-    @field_validator("retries")
-    @classmethod
-    def _no_retries(cls, value: int) -> int:
-        if value:
-            raise later("retrying a tool call (`retries`)")
-        return value
+    @property
+    def known_effect(self) -> Effect | None:
+        """The effect of every call as far as the entry alone tells; None where the server tells it."""
+        return self.effect
 
-    @field_validator("cache_ttl")
-    @classmethod
-    def _no_cache(cls, value: float | None) -> float | None:
-        if value is not None:
-            raise later("caching of tool results (`cache_ttl`)")
-        return value
+    @model_validator(mode="after")
+    def _caches_reads(self) -> Self:
+        if self.cache_ttl is not None and self.known_effect not in ("read", None):
+            raise PydanticCustomError(
+                "cache_ttl",
+                "`cache_ttl` keeps answers of `read` calls only, and this tool's are `{effect}`: write `effect: read` "
+                "if repeating a call changes nothing, or remove `cache_ttl`",
+                {"effect": self.known_effect},
+            )
+        return self
 
 
 class HttpToolSpec(BaseToolSpec):
@@ -157,6 +179,13 @@ class HttpToolSpec(BaseToolSpec):
         if isinstance(value, list | tuple):
             return tuple(item.upper() if isinstance(item, str) else item for item in value)
         return value
+
+    @property
+    def known_effect(self) -> Effect | None:
+        if self.effect is not None or self.openapi is not None:
+            return self.effect
+        methods = (self.method,) if self.method is not None else self.methods or ("GET",)
+        return "read" if _READING_METHODS.issuperset(methods) else "unsafe"
 
     @model_validator(mode="after")
     def _one_form(self) -> Self:
@@ -266,6 +295,10 @@ class WebsocketToolSpec(BaseToolSpec):
         if self.correlation is not None:
             self._check_correlation(self.correlation.field)
         return self
+
+    @property
+    def known_effect(self) -> Effect | None:
+        return self.effect or "unsafe"
 
     @property
     def sends(self) -> bool:

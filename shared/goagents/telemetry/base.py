@@ -92,7 +92,9 @@ class ModelCallFinished:
 
 @dataclass(frozen=True, slots=True)
 class ToolCallFinished:
-    """`outcome` is "ok", "error", "invalid_arguments", "timeout" or "unknown_tool"."""
+    """`outcome` is "ok", "error", "timeout", "unknown_tool", "invalid_arguments", "refused" (a host that the agent may
+    not call), "rate_limited" or "circuit_open". `attempts` counts the calls made of the tool itself; `cache` is "hit",
+    "miss" or "shared" (with a call under way) where its answers are kept."""
 
     run_id: str
     cluster: str
@@ -101,6 +103,22 @@ class ToolCallFinished:
     duration: float
     outcome: str
     error: str | None = None
+    attempts: int = 1
+    cache: Literal["hit", "miss", "shared"] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCircuitChanged:
+    """This process leaves a tool's server alone ("open", for `left` seconds), or calls it again. `host` has a port; it
+    is empty for what goes to no host."""
+
+    cluster: str
+    agent: str
+    tool: str
+    host: str
+    state: Literal["closed", "half_open", "open"]
+    failures: int
+    left: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +147,7 @@ Event = (
     | RunLeft
     | ModelCallFinished
     | ToolCallFinished
+    | ToolCircuitChanged
     | ToolsetFailed
     | Unexpected
 )

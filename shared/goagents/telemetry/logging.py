@@ -19,6 +19,7 @@ from .base import (
     RunLeft,
     RunStarted,
     ToolCallFinished,
+    ToolCircuitChanged,
     ToolsetFailed,
     Unexpected,
 )
@@ -138,6 +139,8 @@ class LoggingHook:
             case RunLeft():
                 text = f"run {event.run_id} of {event.cluster}.{event.agent} left: {event.reason}"
                 _write(logging.INFO, text, run_id=event.run_id, session_id=event.session_id)
+            case ToolCircuitChanged():
+                _circuit_changed(event)
             case ToolsetFailed():
                 text = f"tool {event.tool} of {event.cluster}.{event.agent} cannot be opened: {event.error}"
                 _write(logging.WARNING, text, cluster=event.cluster, agent=event.agent, tool=event.tool)
@@ -205,10 +208,23 @@ def _tool_call_finished(event: ToolCallFinished) -> None:
     text = f"tool {event.tool} of {event.cluster}.{event.agent}: {event.outcome} in {_duration(event.duration)}"
     if event.error:
         text += f": {event.error}"
+    if event.cache in ("hit", "shared"):
+        text += f" (cache: {event.cache})"
+    elif event.attempts > 1:
+        text += f" ({event.attempts} attempts)"
     _write(
         logging.DEBUG, text,
         run_id=event.run_id, cluster=event.cluster, agent=event.agent, tool=event.tool, outcome=event.outcome,
     )  # fmt: skip
+
+
+def _circuit_changed(event: ToolCircuitChanged) -> None:
+    text = f"tool {event.tool} of {event.cluster}.{event.agent}: {event.host or 'it'} is called again"
+    level = logging.INFO
+    if event.state == "open":
+        text = f"tool {event.tool} of {event.cluster}.{event.agent}: {event.host or 'it'} is not called for "
+        level, text = logging.WARNING, f"{text}{_duration(event.left)} after {event.failures} failures in a row"
+    _write(level, text, cluster=event.cluster, agent=event.agent, tool=event.tool)
 
 
 def _duration(seconds: float) -> str:

@@ -32,6 +32,7 @@ from .base import (
     RunLeft,
     RunStarted,
     ToolCallFinished,
+    ToolCircuitChanged,
     ToolsetFailed,
     Unexpected,
 )
@@ -44,6 +45,7 @@ _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"
 _REQUEST_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
 _RUN_BUCKETS = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0)
 _CALL_BUCKETS = (0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 60.0, 120.0, 300.0)
+_CIRCUITS = {"closed": 0, "half_open": 1, "open": 2}
 
 
 class _Bounded:
@@ -104,6 +106,15 @@ class Metrics:
         self.tool_seconds = seconds(
             "tool_call_duration", "Time a tool took.", ("cluster", "agent", "tool"), _CALL_BUCKETS
         )
+        self.tool_retries = counter("tool_retries", "Repeats of tool calls.", ("cluster", "agent", "tool"))
+        self.tool_cache = counter(
+            "tool_cache", "Tool calls whose answers are kept.", ("cluster", "agent", "tool", "result")
+        )
+        self.tool_circuits = gauge(
+            "tool_circuit_state",
+            "Circuit breakers of this process: 0 closed, 1 half open, 2 open.",
+            ("cluster", "agent", "tool", "host"),
+        )
         self.toolset_failures = counter(
             "toolset_failures", "Tools that could not be opened.", ("cluster", "agent", "tool")
         )
@@ -132,6 +143,9 @@ class PrometheusHook:
                 self._model_call_finished(event)
             case ToolCallFinished():
                 self._tool_call_finished(event)
+            case ToolCircuitChanged():
+                labels = self.metrics.bounded["circuits"](event.cluster, event.agent, event.tool, event.host)
+                self.metrics.tool_circuits.labels(*labels).set(_CIRCUITS[event.state])
             case RunStarted():
                 self._run_started(event)
             case RunFinished():
@@ -184,6 +198,10 @@ class PrometheusHook:
         cluster, agent, tool = self.metrics.bounded["tools"](event.cluster, event.agent, name)
         self.metrics.tool_calls.labels(cluster, agent, tool, event.outcome).inc()
         self.metrics.tool_seconds.labels(cluster, agent, tool).observe(event.duration)
+        if event.attempts > 1:
+            self.metrics.tool_retries.labels(cluster, agent, tool).inc(event.attempts - 1)
+        if event.cache is not None:
+            self.metrics.tool_cache.labels(cluster, agent, tool, event.cache).inc()
 
     def render(self) -> bytes:
         """Return all metrics as text."""

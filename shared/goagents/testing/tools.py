@@ -62,6 +62,12 @@ class StaticToolsets:
         if spec.name not in self.toolsets:
             raise ToolUnavailable(f"The test has no toolset {spec.name!r}.")
 
-    def build(self, spec: ToolSpec, *, trusted: bool) -> Toolset:  # noqa: ARG002 - the port's signature
+    def build(
+        self,
+        spec: ToolSpec,
+        *,
+        trusted: bool,  # noqa: ARG002 - the port's signature
+        allowed_hosts: tuple[str, ...] | None = None,  # noqa: ARG002
+    ) -> Toolset:
         self.check(spec)
         return self.toolsets[spec.name]

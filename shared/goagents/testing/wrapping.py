@@ -14,7 +14,7 @@ from goagents.providers.base import ModelEvent, ModelRequest, Provider
 from goagents.spec.tools import ToolSpec
 from goagents.store.base import Store
 from goagents.testing.stores import Method, PassingStore, Subject
-from goagents.tools.base import Tool, ToolContext, ToolDefinition, ToolResult, Toolset
+from goagents.tools.base import NetworkTool, Tool, ToolContext, ToolDefinition, ToolResult, Toolset
 from goagents.webhooks.base import Delivery, Receipt, Webhooks
 
 T = TypeVar("T")
@@ -130,8 +130,9 @@ class _Toolsets:
     def check(self, spec: ToolSpec) -> None:
         self.toolsets.check(spec)
 
-    def build(self, spec: ToolSpec, *, trusted: bool) -> Toolset:
-        return _Toolset(spec, self.toolsets.build(spec, trusted=trusted), self.around)
+    def build(self, spec: ToolSpec, *, trusted: bool, allowed_hosts: tuple[str, ...] | None = None) -> Toolset:
+        made = self.toolsets.build(spec, trusted=trusted, allowed_hosts=allowed_hosts)
+        return _Toolset(spec, made, self.around)
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +161,9 @@ class _Tool:
     async def call(self, arguments: Mapping[str, Any], context: ToolContext) -> ToolResult:
         asked = Asked("tool", "call", self.definition.name)
         return await self.around(asked, lambda: self.tool.call(arguments, context))
+
+    def destination(self, arguments: Mapping[str, Any]) -> str | None:
+        return self.tool.destination(arguments) if isinstance(self.tool, NetworkTool) else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, runtime_checkable
 
+from goagents.attempts import Fault
 from goagents.messages import Content, TextPart
 from goagents.spec.config import McpServerConfig
 
@@ -40,8 +41,13 @@ class ToolContext:
 
 @dataclass(frozen=True, slots=True)
 class ToolResult:
+    """What a call came to. `fault` as in ToolError and `retry_after` (in seconds), where the server answered with an
+    error that may pass."""
+
     content: tuple[Content, ...]
     is_error: bool = False
+    fault: Fault | None = None
+    retry_after: float | None = None
 
 
 def text_result(text: str, *, is_error: bool = False) -> ToolResult:
@@ -54,6 +60,16 @@ class Tool(Protocol):
 
     async def call(self, arguments: Mapping[str, Any], context: ToolContext) -> ToolResult:
         """Do it. Raises ToolError; the engine has validated the arguments, and holds the timeout and the bound."""
+        ...
+
+
+@runtime_checkable
+class NetworkTool(Tool, Protocol):
+    """A tool whose calls go to a server over the network."""
+
+    def destination(self, arguments: Mapping[str, Any]) -> str | None:
+        """Return host and port that a call with these arguments goes to (`api.example.com:443`, `[::1]:80`); None
+        where it goes to no host. What it is redirected to is held to `allowed_hosts` by the tool itself."""
         ...
 
 
@@ -85,6 +101,7 @@ class ToolEnvironment:
     host names that the address guard lets pass. `trusted` is whether the cluster comes from a file of the server's
     operator: only then may an entry name a program to start. `mcp_servers` are those of the configuration.
     `python_path` are the folders to look for modules in, `allowed_python` the targets that other clusters may name.
+    `allowed_hosts` are the only hosts that the agent's tools may connect to; None for all.
     """
 
     resolve: Callable[[str], str]
@@ -94,3 +111,4 @@ class ToolEnvironment:
     mcp_servers: Mapping[str, McpServerConfig] = field(default_factory=dict)
     python_path: tuple[str, ...] = ()
     allowed_python: frozenset[str] = frozenset()
+    allowed_hosts: tuple[str, ...] | None = None

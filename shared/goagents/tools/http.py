@@ -32,7 +32,9 @@ class HttpToolset:
     def __init__(self, spec: HttpToolSpec, environment: ToolEnvironment, lookup: Lookup = system_lookup) -> None:
         self._spec = spec
         self._environment = environment
-        self._client = HttpClient(environment.allowed_addresses, environment.ca_bundle, lookup)
+        self._client = HttpClient(
+            environment.allowed_addresses, environment.ca_bundle, lookup, environment.allowed_hosts
+        )
 
     async def open(self) -> Sequence[Tool]:
         """Return the tools. Raises ToolUnavailable: an unset variable, a refused address, an unusable document."""
@@ -107,7 +109,10 @@ class HttpTool:
             clean = redactor.redact(error.detail)
             if clean == error.detail:
                 raise
-            raise type(error)(clean) from None
+            raise error.saying(clean) from None
+
+    def destination(self, arguments: Mapping[str, Any]) -> str | None:  # noqa: ARG002 - the model has no say in the host
+        return self.request.place
 
     async def _send(
         self,

@@ -10,6 +10,7 @@ from urllib.parse import quote
 from yarl import URL
 
 from goagents.errors import AddressRefused, ToolInvalidArguments, ToolUnavailable
+from goagents.net.guarded import place_of
 from goagents.tools.base import Effect, ToolDefinition
 from goagents.tools.http_url import UrlScope, UrlTemplate, encode_segment, plain, query_pairs
 
@@ -35,6 +36,11 @@ class Call(Protocol):
     @property
     def definition(self) -> ToolDefinition: ...
 
+    @property
+    def place(self) -> str | None:
+        """Host and port of every request, before redirects."""
+        ...
+
     def plan(self, arguments: Mapping[str, Any]) -> Plan:
         """Raises ToolInvalidArguments."""
         ...
@@ -51,6 +57,10 @@ class UrlCall:
     definition: ToolDefinition
     scope: UrlScope
     methods: tuple[str, ...]
+
+    @property
+    def place(self) -> str | None:
+        return place_of(self.scope.base)
 
     def plan(self, arguments: Mapping[str, Any]) -> Plan:
         method = arguments.get("method") or _default_method(self.methods)
@@ -76,6 +86,10 @@ class TypedCall:
     definition: ToolDefinition
     template: UrlTemplate
     method: str
+
+    @property
+    def place(self) -> str | None:
+        return self.template.place
 
     def plan(self, arguments: Mapping[str, Any]) -> Plan:
         missing = [name for name in self.template.names if arguments.get(name) is None]

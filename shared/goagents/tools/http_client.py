@@ -14,7 +14,7 @@ from multidict import CIMultiDict
 from yarl import URL
 
 from goagents.errors import AddressRefused, ConfigurationError, ToolFailed, ToolTimedOut
-from goagents.net.guarded import USER_AGENT, GuardedSession, Lookup, explain, system_lookup
+from goagents.net.guarded import USER_AGENT, GuardedSession, Lookup, explain, never_sent, system_lookup
 from goagents.tools.http_body import Body, read_body
 
 RedirectCheck = Callable[[URL], None]
@@ -50,12 +50,17 @@ class HttpAnswer:
 
 
 class HttpClient:
-    """One client with its kept-alive connections. `ca_bundle` is the path of a PEM file with further authorities."""
+    """One client with its kept-alive connections. `ca_bundle` is the path of a PEM file with further authorities,
+    `allowed_hosts` the only hosts it connects to (None for all)."""
 
     def __init__(
-        self, allowed_addresses: Sequence[str] = (), ca_bundle: str | None = None, lookup: Lookup = system_lookup
+        self,
+        allowed_addresses: Sequence[str] = (),
+        ca_bundle: str | None = None,
+        lookup: Lookup = system_lookup,
+        allowed_hosts: Sequence[str] | None = None,
     ) -> None:
-        self._session = GuardedSession(allowed_addresses, ca_bundle, lookup)
+        self._session = GuardedSession(allowed_addresses, ca_bundle, lookup, allowed_hosts)
 
     def check(self, url: URL) -> None:
         """Raise AddressRefused where the URL can be refused without a look-up."""
@@ -76,8 +81,12 @@ class HttpClient:
         except ConfigurationError as error:
             raise ToolFailed(error.detail) from error
         except TimeoutError as error:
-            raise ToolTimedOut(explain(error, place, seconds)) from error
-        except (aiohttp.ClientError, ValueError) as error:
+            late = ToolTimedOut(explain(error, place, seconds))
+            raise late.because("server", sent=_sent(request, error)) from error
+        except aiohttp.ClientError as error:
+            failed = ToolFailed(explain(error, place, seconds))
+            raise failed.because("server", sent=_sent(request, error)) from error
+        except ValueError as error:
             raise ToolFailed(explain(error, place, seconds)) from error
 
     async def aclose(self) -> None:
@@ -117,6 +126,11 @@ class HttpClient:
             allow_redirects=False,
             skip_auto_headers=("Content-Type",),
         )
+
+
+def _sent(request: HttpRequest, error: Exception) -> bool:
+    """Whether a server may have acted on it. What can be redirected may have failed at a further one."""
+    return request.method in _FOLLOWED_METHODS or not never_sent(error)
 
 
 def _redirect_target(method: str, url: URL, response: aiohttp.ClientResponse) -> URL | None:

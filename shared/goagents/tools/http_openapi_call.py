@@ -64,6 +64,10 @@ class OpenApiCall:
     definition: ToolDefinition
     operation: Operation
 
+    @property
+    def place(self) -> str | None:
+        return self.operation.template.place
+
     def plan(self, arguments: Mapping[str, Any]) -> Plan:
         operation = self.operation
         segments: dict[str, str] = {}

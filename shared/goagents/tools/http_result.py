@@ -3,10 +3,14 @@
 import base64
 import codecs
 import json
+import math
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 
+from goagents.attempts import Fault
 from goagents.messages import ImagePart, TextPart
-from goagents.tools.base import ToolResult, text_result
+from goagents.tools.base import ToolResult
 from goagents.tools.http_body import Body
 from goagents.tools.http_client import HttpAnswer
 from goagents.tools.redaction import Redactor
@@ -17,6 +21,8 @@ _TEXTUAL = ("json", "xml", "yaml", "javascript", "ecmascript", "x-www-form-urlen
 _SHOWN_HEADERS = ("Location", "Link", "Retry-After")
 _PHRASES = {status.value: status.phrase for status in HTTPStatus}
 _MAX_HEADER = 500
+_BUSY = frozenset({425, 429})  # come back later, and it may do
+_LASTING = frozenset({501, 505, 511})  # of 500 and above: the same another time
 # Codecs that do something other than decode a character set, some of them slowly.
 _NO_CHARSETS = frozenset({"idna", "punycode", "unicode-escape", "raw-unicode-escape", "utf-7", "undefined"})
 
@@ -40,7 +46,34 @@ def render(answer: HttpAnswer, max_output: int, redactor: Redactor) -> ToolResul
         shown = f"({_described(body)}, not shown)"
     else:
         shown = redactor.redact(_text(body), cut=body.cut)
-    return text_result(_bounded(f"{head}\n{shown}", body, max_output), is_error=is_error)
+    text = _bounded(f"{head}\n{shown}", body, max_output)
+    return ToolResult((TextPart(text),), is_error, _fault(answer.status), _retry_after(answer))
+
+
+def _fault(status: int) -> Fault | None:
+    if status in _BUSY:
+        return "busy"
+    return "server" if status == 408 or (status >= 500 and status not in _LASTING) else None
+
+
+def _retry_after(answer: HttpAnswer) -> float | None:
+    """Return the seconds that the server asks to wait; None where it asks for none, or not in a way that is known."""
+    text = answer.headers.get("Retry-After", "").strip()
+    if answer.status < 400 or not text:
+        return None
+    try:
+        return _finite(float(text)) if text[:1].isdigit() and text[-1:].isdigit() else _until(text)
+    except (ValueError, OverflowError):
+        return None
+
+
+def _finite(seconds: float) -> float | None:
+    return seconds if math.isfinite(seconds) else None
+
+
+def _until(text: str) -> float:
+    when = parsedate_to_datetime(text)
+    return max(0.0, (when.replace(tzinfo=when.tzinfo or UTC) - datetime.now(UTC)).total_seconds())
 
 
 def _head(answer: HttpAnswer, redactor: Redactor) -> str:

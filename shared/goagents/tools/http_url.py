@@ -9,12 +9,14 @@ import re
 import unicodedata
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 from urllib.parse import parse_qsl, quote, unquote_to_bytes
 
 from yarl import URL
 
 from goagents.errors import ToolInvalidArguments
+from goagents.net.guarded import place_of
 
 QueryPairs = list[tuple[str, str]]
 
@@ -60,7 +62,7 @@ class UrlScope:
         return url.raw_path in (floor, self.base.raw_path) or url.raw_path.startswith(f"{floor}/")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class UrlTemplate:
     """A URL with `{name}` placeholders in path or query. `text` is encoded already, so filling it is one pass."""
 
@@ -73,6 +75,11 @@ class UrlTemplate:
         """Return the template of a URL that is encoded already (a placeholder is `%7Bname%7D` there)."""
         in_path = frozenset(_PLACEHOLDER.findall(text.partition("?")[0]))
         return cls(text, tuple(dict.fromkeys(_PLACEHOLDER.findall(text))), in_path)
+
+    @cached_property
+    def place(self) -> str | None:
+        """Host and port: no placeholder is filled in there."""
+        return place_of(URL(self.text, encoded=True))
 
     def fill(self, encoded: Mapping[str, str], query: QueryPairs) -> URL:
         """Return the URL with every placeholder replaced by its encoded text (in the path: from `encode_segment`).

@@ -15,7 +15,7 @@ from mcp_types import HEADER_MISMATCH
 from pydantic import TypeAdapter
 
 from goagents.errors import ConfigurationError, ToolError, ToolFailed, ToolUnavailable
-from goagents.net.guarded import GuardedSession, Lookup, system_lookup
+from goagents.net.guarded import GuardedSession, Lookup, place_of, system_lookup
 from goagents.spec.tools import McpToolSpec
 from goagents.tools.base import Effect, Tool, ToolContext, ToolDefinition, ToolEnvironment, ToolResult, Toolset
 from goagents.tools.mcp_catalog import Offer, entries, list_offer, meta_of
@@ -105,14 +105,22 @@ class McpToolset:
         try:
             return await self._persistent(work, effect)
         except ToolError as error:
-            raise type(error)(self._clean(error.detail)) from None
+            raise error.saying(self._clean(error.detail)) from None
+
+    @property
+    def place(self) -> str | None:
+        """Host and port of the server; None where it is a program."""
+        return place_of(self._target.url) if isinstance(self._target, Site) else None
 
     async def _open(self) -> Sequence[Tool]:
         if self._target is None:
             self._target = find_target(self._spec, self._environment)
             if isinstance(self._target, Site):
                 self._target.headers()  # an unset variable is told now
-                self._http = GuardedSession(self._target.allowed, self._environment.ca_bundle, self._lookup)
+                environment = self._environment
+                self._http = GuardedSession(
+                    self._target.allowed, environment.ca_bundle, self._lookup, environment.allowed_hosts
+                )
                 self._http.check(self._target.url)
         fresh = self._connection is None or self._connection.over
         connection = self._connected()
@@ -215,3 +223,6 @@ class McpTool:
     async def call(self, arguments: Mapping[str, Any], context: ToolContext) -> ToolResult:
         """Send one call. Raises ToolError; an error that the tool itself reports is a result."""
         return await self.toolset.call(self.remote, dict(arguments), self.definition.effect, context.idempotency_key)
+
+    def destination(self, arguments: Mapping[str, Any]) -> str | None:  # noqa: ARG002 - the model has no say in the host
+        return self.toolset.place

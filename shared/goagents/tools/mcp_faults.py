@@ -28,7 +28,7 @@ class Lost(Exception):
     def told(self) -> ToolFailed:
         """Return the error for the model."""
         doubt = "" if self.never_sent or "unknown" in self.reason else _DOUBT
-        return ToolFailed(f"{self.reason}{doubt}")
+        return ToolFailed(f"{self.reason}{doubt}").because("server", sent=not self.never_sent)
 
 
 def fault(error: MCPError | ValidationError | httpx2.HTTPError, delivery: Delivery) -> Lost | ToolError:
@@ -52,7 +52,10 @@ def _transport_fault(message: str, delivery: Delivery) -> Lost | ToolError:
         return ToolFailed(f"the server {message}")
     if delivery.status is None:
         return Lost(delivery.failure, never_sent=not delivery.sent, whole=False)
-    return ToolFailed(f"{delivery.failure}{_DOUBT if delivery.sent else ''}")
+    failed = ToolFailed(f"{delivery.failure}{_DOUBT if delivery.sent else ''}")
+    if delivery.status == 429:
+        return failed.because("busy")
+    return failed.because("server") if delivery.status >= 500 else failed
 
 
 def explain_setup(error: BaseException, target: Target, last: Delivery, output: str, seconds: float) -> str:

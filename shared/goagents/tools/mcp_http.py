@@ -16,7 +16,7 @@ from multidict import CIMultiDict
 from yarl import URL
 
 from goagents.errors import GoAgentsError
-from goagents.net.guarded import USER_AGENT, GuardedSession, explain
+from goagents.net.guarded import USER_AGENT, GuardedSession, explain, never_sent
 from goagents.tools.mcp_delivery import MAX_MESSAGE, TRANSPORT_FAILED, Delivery, current
 
 _MAX_ERROR = 64 << 10  # bytes read of an answer that is an error
@@ -51,7 +51,7 @@ class GuardedTransport(httpx2.AsyncBaseTransport):
         except GoAgentsError as error:  # a refused address, an unset variable
             delivery.fail(str(error), sent=False)
         except (aiohttp.ClientError, TimeoutError, ValueError) as error:
-            delivery.fail(explain(error, place, _HEAD_SECONDS), sent=not _never_sent(error))
+            delivery.fail(explain(error, place, _HEAD_SECONDS), sent=not never_sent(error))
         return self._failed(delivery, 502)
 
     async def _send(self, request: httpx2.Request, url: URL, delivery: Delivery) -> httpx2.Response:
@@ -128,11 +128,6 @@ def _is_rpc_error(body: bytes) -> bool:
 def _said(response: aiohttp.ClientResponse) -> str:
     remedy = "; it wants another credential: see `headers`" if response.status in (401, 403) else ""
     return f"{response.url.raw_host} answered HTTP {response.status}{remedy}"
-
-
-def _never_sent(error: Exception) -> bool:
-    """Whether the request cannot have reached the server."""
-    return isinstance(error, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError | aiohttp.InvalidURL)
 
 
 class _Stream(httpx2.AsyncByteStream):

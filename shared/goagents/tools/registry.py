@@ -42,7 +42,7 @@ class ToolsetRegistry:
                 f"the group `{GROUP}`, wherever agents are executed."
             )
 
-    def build(self, spec: ToolSpec, *, trusted: bool) -> Toolset:
+    def build(self, spec: ToolSpec, *, trusted: bool, allowed_hosts: tuple[str, ...] | None = None) -> Toolset:
         self.check(spec)
         if isinstance(spec, McpToolSpec):
             self._refuse_unset(spec)
@@ -54,6 +54,7 @@ class ToolsetRegistry:
             mcp_servers=self._config.mcp_servers,
             python_path=self._config.python.path,
             allowed_python=frozenset(self._config.allow.python),
+            allowed_hosts=allowed_hosts,
         )
         kind: str = spec.type
         if kind not in self._toolsets:

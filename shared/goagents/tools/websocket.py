@@ -9,7 +9,7 @@ from typing import Any
 from yarl import URL
 
 from goagents.errors import ConfigurationError, GoAgentsError, ToolError, ToolFailed, ToolTimedOut, ToolUnavailable
-from goagents.net.guarded import Lookup, system_lookup
+from goagents.net.guarded import Lookup, place_of, system_lookup
 from goagents.spec.tools import WebsocketToolSpec
 from goagents.tools.base import Tool, ToolContext, ToolDefinition, ToolEnvironment, ToolResult, Toolset
 from goagents.tools.naming import safe_name
@@ -44,7 +44,9 @@ class WebsocketToolset:
         self._spec = spec
         self._environment = environment
         self._terms = terms or Terms()
-        self._session = WebsocketSession(environment.allowed_addresses, environment.ca_bundle, lookup)
+        self._session = WebsocketSession(
+            environment.allowed_addresses, environment.ca_bundle, lookup, environment.allowed_hosts
+        )
         self._keeper: Keeper | None = None
 
     async def open(self) -> Sequence[Tool]:
@@ -118,7 +120,10 @@ class WebsocketTool:
             clean = self.secrets.redactor().redact(error.detail)
             if clean == error.detail:
                 raise
-            raise type(error)(clean) from None
+            raise error.saying(clean) from None
+
+    def destination(self, arguments: Mapping[str, Any]) -> str | None:  # noqa: ARG002 - the model has no say in the host
+        return place_of(self.keeper.address.url)
 
     async def _timed(self, arguments: Mapping[str, Any], key: str) -> ToolResult:
         seconds = self.spec.timeout
@@ -127,7 +132,8 @@ class WebsocketTool:
                 return await self._persistent(arguments, key)
         except TimeoutError:
             if self.keeper.trouble is not None:
-                raise ToolTimedOut(f"no connection within {seconds:g} s: {self.keeper.trouble}") from None
+                late = ToolTimedOut(f"no connection within {seconds:g} s: {self.keeper.trouble}")
+                raise late.because("server", sent=False) from None
             doubt = _DOUBT if self.definition.effect == "unsafe" else ""
             raise ToolTimedOut(f"{self.place} did not answer within {seconds:g} s{doubt}") from None
 
@@ -143,7 +149,8 @@ class WebsocketTool:
                     return await self._exchange(connection, message, farewell, end)
             except Lost as lost:
                 if attempt == 2 or (lost.sent and unsafe):
-                    raise ToolFailed(f"{lost}{_DOUBT if lost.sent and unsafe else ''}") from None
+                    doubt = _DOUBT if lost.sent and unsafe else ""
+                    raise ToolFailed(f"{lost}{doubt}").because("server", sent=lost.sent) from None
                 _log.info("tool %s: called again on a new connection", spec.name)
         raise AssertionError("unreachable")
 

@@ -39,7 +39,7 @@ class HandshakeFailed(Exception):
 
     def __init__(self, cause: ToolError, *, passing: bool) -> None:
         super().__init__(cause.detail)
-        self.cause = cause
+        self.cause = cause.because("server" if passing else None, sent=False)
         self.passing = passing
 
 

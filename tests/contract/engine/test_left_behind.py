@@ -30,6 +30,7 @@ from goagents.engine.recovery.worker import perform
 from goagents.errors import (
     NotFound,
 )
+from goagents.framing import noted
 from goagents.records import LeaseRecord
 from goagents.resources import Decision
 from goagents.store.base import Merge, Put, Query, Store
@@ -127,7 +128,7 @@ async def test_a_run_goes_on_with_the_generation_it_began_with(store: Store):
     await work(elsewhere, queue)
     run = await runs.get_run(services, ALICE, watch.run_id)
     assert (run.status, run.generation) == ("succeeded", 1)
-    assert [request.system for request in model.requests] == ["I am the first."] * 2
+    assert [request.system for request in model.requests] == [noted("I am the first.", frames=True)] * 2
     assert [[tool.name for tool in request.tools] for request in model.requests] == [["look", "reserve", "refund"]] * 2
     assert shop.calls("refund") == [{"order": 1}]
     await at_rest(services, "talk")

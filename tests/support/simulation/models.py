@@ -1,10 +1,11 @@
 """The models of the simulation: they carry out the plan that a request names, and check what they are shown."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from typing import Any
 
 from goagents.errors import ProviderUnavailable
+from goagents.framing import NOTE, framed
 from goagents.messages import MESSAGE, Message, TextPart, ToolCallPart, Usage
 from goagents.providers.base import ModelEvent, ModelRequest, ModelResponse, Provider, TextDelta
 
@@ -42,7 +43,7 @@ class _Model:
 
     async def stream(self, request: ModelRequest) -> AsyncGenerator[ModelEvent, None]:
         work = self._work
-        if request.system is not None:  # no agent has one: the engine asks for a summary
+        if request.system not in (None, NOTE):  # no agent has one of its own: the engine asks for a summary
             text = await self._summary()
             yield TextDelta(text)
             yield ModelResponse(Message("assistant", (TextPart(text),)), "end_turn", Usage(10, 5), "planned")
@@ -92,7 +93,7 @@ class _Model:
         if not _is_of_session(ledger, run, _plain(before)):
             ledger.fault(f"#{number} shows the model another conversation than its session's")
         steps = [(path, step["message"]) for path, step in _steps(ledger, run) if step["kind"] in ("model", "tools")]
-        recorded = [message for _, message in steps[: len(said)]]
+        recorded = _shown(message for _, message in steps[: len(said)])
         if _plain(said) != recorded:
             ledger.fault(f"#{number} shows the model what is not recorded: {_plain(said)}, recorded: {recorded}")
         if len(steps) > len(said) and ledger.recorded[steps[len(said)][0]] <= attempt:
@@ -122,6 +123,11 @@ def _plain(messages: Sequence[Message]) -> list[dict[str, Any]]:
     return [MESSAGE.dump_python(message, mode="json") for message in messages]
 
 
+def _shown(recorded: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return recorded messages as a model is shown them: what tools returned stands in its frame."""
+    return _plain(framed(tuple(MESSAGE.validate_python(message) for message in recorded)))
+
+
 def _steps(ledger: Ledger, run: str) -> list[tuple[str, dict[str, Any]]]:
     return list(ledger.under(PATHS.steps(run)).items())
 
@@ -129,7 +135,8 @@ def _steps(ledger: Ledger, run: str) -> list[tuple[str, dict[str, Any]]]:
 def _is_of_session(ledger: Ledger, run: str, before: list[dict[str, Any]]) -> bool:
     """Whether `before` is the session up to the run's own message: all of it, or a summary and whole turns."""
     head, record = ledger.run(run).get("head") or 0, ledger.documents[PATHS.session(ledger.run(run)["session"])]
-    messages = [message["message"] for message in ledger.under(PATHS.messages(record["id"])).values()][:head]
+    said = (message["message"] for message in ledger.under(PATHS.messages(record["id"])).values())
+    messages = _shown(said)[:head]
     summaries = [step.get("text") for _, step in _steps(ledger, run) if step["kind"] == "summary"]
     if before == messages or not (summaries or record.get("compacted")):
         return before == messages

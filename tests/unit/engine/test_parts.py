@@ -7,14 +7,13 @@ import pytest
 
 from goagents.engine.admission.capacity import Pool
 from goagents.engine.clusters import differences
-from goagents.engine.execution.toolcalls import bounded, sound
+from goagents.engine.execution.toolcalls import sound
 from goagents.engine.names import AgentId
 from goagents.engine.status import instances_of, split
 from goagents.errors import NotFound
-from goagents.messages import MESSAGE, ImagePart, Message, TextPart, ToolCallPart, user_message
+from goagents.messages import MESSAGE, Message, ToolCallPart, user_message
 from goagents.records import InstanceRecord, MessageRecord
 from goagents.store.base import Document
-from goagents.tools.base import ToolResult, text_result
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -90,16 +89,6 @@ def test_instances_are_active_idle_kept_or_gone():
     assert [(i.number, i.status, i.run) for i in found] == [(0, "active", "alive"), (1, "idle", None)]
     kept = instances_of(active, idle, kept=4)
     assert [(i.number, i.status) for i in kept] == [(0, "active"), (1, "idle"), (2, "idle"), (3, "idle")]
-
-
-def test_output_is_cut_at_its_bound_and_says_so():
-    cut = bounded(text_result("é" * 100), 21)
-    assert cut.content == (TextPart("é" * 10 + "\n[cut: the first 21 of 200 bytes are shown]"),)
-    assert bounded(text_result("short"), 100) == text_result("short")
-    assert bounded(text_result("a\ud800b"), 100) == text_result("a?b")
-    image = bounded(ToolResult((ImagePart("image/png", "A" * 50),), is_error=True), 10)
-    assert image.is_error
-    assert image.content == (TextPart("[an image of 50 bytes was left out: over the limit of 10 bytes]"),)
 
 
 def test_arguments_that_nobody_else_can_read_are_malformed():

@@ -154,17 +154,6 @@ class TestErrors:
         errors = tool_errors(fields)
         assert any(message in error for error in errors), errors
 
-    @pytest.mark.parametrize(
-        "fields",
-        [
-            "type: http, name: x, url: 'https://x', cache_ttl: 5s",
-            "type: http, name: x, url: 'https://x', retries: 2",
-        ],
-    )
-    def test_what_is_known_and_not_implemented_is_refused_not_ignored(self, fields: str):
-        (error,) = tool_errors(fields)
-        assert "not implemented in this version" in error
-
     def test_duplicate_names_are_told_beside_other_errors(self):
         errors = errors_of(HEAD + AGENT + AGENT + "    - {name: b, provider: scripted, model: m, max_turns: x}\n")
         assert errors == [

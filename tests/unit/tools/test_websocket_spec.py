@@ -48,7 +48,6 @@ PARAMETERS = {"type": "object", "properties": {"city": {"type": "string"}}}
         ({"headers": {"Sec-WebSocket-Protocol": "x"}}, "belongs to the handshake; write `subprotocols`"),
         ({"subprotocols": ["a b"]}, "should match pattern"),
         ({"reconnect": {"attempts": 11}}, "less than or equal to 10"),
-        ({"retries": 1}, "not implemented in this version"),
         ({"mesage": "x"}, "Extra inputs"),
     ],
 )

@@ -18,6 +18,7 @@ from goagents.errors import (
     RunLimitReached,
 )
 from goagents.events import EventType
+from goagents.framing import framed, noted
 from goagents.messages import MESSAGE, Message, TextPart, ToolCallPart, ToolResultPart, Usage
 from goagents.providers.base import ModelEvent, ModelRequest, ModelResponse, Provider, TextDelta
 from goagents.resources import WaitingCall
@@ -238,8 +239,8 @@ async def _compact(turn: Turn, through: int) -> None:
 def _request(turn: Turn, candidate: Candidate) -> ModelRequest:
     return ModelRequest(
         model=candidate.model,
-        messages=turn.messages,
-        system=turn.system,
+        messages=framed(turn.messages),
+        system=noted(turn.system, frames=turn.caller.toolbox.framed),
         tools=turn.caller.toolbox.schemas,
         settings=candidate.settings,
         output_schema=turn.output_schema,

@@ -1,10 +1,14 @@
 """The tools of one agent, opened: toolsets concurrently, each failure costing its own tools only."""
 
 import asyncio
+from dataclasses import replace
 from typing import Any
 
 import jsonschema_rs
 
+from goagents.engine.calling.caching import digest_of
+from goagents.engine.calling.secrets import SecretValues, configured_secrets
+from goagents.engine.calling.surroundings import Surroundings
 from goagents.engine.loaded import LoadedCluster, OpenTool, Toolbox
 from goagents.engine.services import Services
 from goagents.errors import ToolError, ToolUnavailable
@@ -29,7 +33,7 @@ async def open_toolbox(services: Services, paths: Paths, cluster: LoadedCluster,
     if box is not None and not _due(services, box):
         return box
     async with cluster.opening:
-        box = _without(cluster.toolboxes.get(agent.name, Toolbox()))
+        box = _without(cluster.toolboxes.get(agent.name) or _empty(services, paths, cluster, agent))
         missing = [spec for spec in agent.tools if spec.name in _changed(box) or spec.name not in box.toolsets]
         if missing:
             await asyncio.gather(*(_open(services, paths, cluster, agent, box, spec) for spec in missing))
@@ -50,7 +54,23 @@ def _without(box: Toolbox) -> Toolbox:
     """Return a copy of `box` without the tools that are to be listed anew, whose toolsets stay open."""
     changed = _changed(box)
     kept = {name: tool for name, tool in box.tools.items() if tool.spec.name not in changed}
-    return Toolbox(kept, dict(box.failed), dict(box.toolsets), box.retry_at)
+    return replace(box, tools=kept, failed=dict(box.failed), toolsets=dict(box.toolsets))
+
+
+def _empty(services: Services, paths: Paths, cluster: LoadedCluster, agent: AgentSpec) -> Toolbox:
+    """Return a toolbox without tools, with what their calls will have around them."""
+    configured = configured_secrets(services.config, services.settings, services.resolvers(trusted=True))
+    around = Surroundings(
+        store=services.store,
+        paths=paths,
+        clock=services.clock,
+        telemetry=services.telemetry,
+        cluster=cluster.record,
+        agent=agent,
+        state=services.calls,
+        secrets=SecretValues(configured, agent.tools, services.resolvers(trusted=cluster.trusted)),
+    )
+    return Toolbox(around=around, framed=any(spec.frame for spec in agent.tools))
 
 
 async def _open(
@@ -59,10 +79,11 @@ async def _open(
     before = box.failed.get(spec.name)
     toolset = box.toolsets.pop(spec.name, None)
     try:
-        toolset = toolset or services.toolsets.build(spec, trusted=cluster.trusted)
+        toolset = toolset or services.toolsets.build(spec, trusted=cluster.trusted, allowed_hosts=agent.allowed_hosts)
         async with asyncio.timeout(OPEN_TIMEOUT):
             tools = await toolset.open()
-        opened = {tool.definition.name: OpenTool(tool, _compile(tool), spec) for tool in tools}
+        digest = digest_of(spec) if spec.cache_ttl is not None else ""
+        opened = {tool.definition.name: OpenTool(tool, _compile(tool), spec, digest) for tool in tools}
         _refuse_clashes(box, opened)
     except (ToolError, TimeoutError) as error:
         box.failed[spec.name] = str(error) or f"It did not open within {OPEN_TIMEOUT:.0f} s."

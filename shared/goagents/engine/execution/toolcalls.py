@@ -1,4 +1,7 @@
-"""Calling tools: validated, timed, bounded. Whatever goes wrong is an error result, never the run's end."""
+"""Calling the tools of a step: concurrently, each with valid arguments. What is around one call: `engine/calling`.
+
+Whatever goes wrong is an error result, never the run's end.
+"""
 
 import asyncio
 import contextlib
@@ -10,12 +13,12 @@ from dataclasses import dataclass, field, replace
 from pydantic_core import to_json
 
 from goagents.clock import Clock
-from goagents.engine.failures import traceback_of
+from goagents.engine.calling.pipeline import Passage
+from goagents.engine.calling.results import Done
 from goagents.engine.loaded import Toolbox
-from goagents.errors import GoAgentsError
-from goagents.messages import Content, Message, TextPart, ToolCallPart, ToolResultPart
-from goagents.telemetry.base import Telemetry, ToolCallFinished, Unexpected
-from goagents.tools.base import Tool, ToolContext, ToolResult, text_result
+from goagents.messages import Message, TextPart, ToolCallPart, ToolResultPart
+from goagents.telemetry.base import Telemetry, ToolCallFinished
+from goagents.tools.base import ToolContext, ToolResult, text_result
 
 MAX_PARALLEL = 16
 MAX_PROBLEM = 500  # characters of what is wrong with one value
@@ -62,43 +65,40 @@ class Caller:
 
     async def _gated(self, gate: asyncio.Semaphore, call: ToolCallPart, step: int) -> CallDone:
         async with gate:
-            self.begun.add(call.id)
             started = self.clock.monotonic()
-            outcome, result = await self._call(call, step)
+            done = await self._call(call, step)
             duration = self.clock.monotonic() - started
-        error = _first_text(result)[:500] if result.is_error else None
+        result, tool = done.result, self.toolbox.tools.get(call.name)
         self.telemetry.emit(
-            ToolCallFinished(self.run_id, self.cluster, self.agent, call.name, duration, outcome, error)
+            ToolCallFinished(
+                self.run_id,
+                self.cluster,
+                self.agent,
+                call.name,
+                duration,
+                done.outcome,
+                _first_text(result)[:500] if result.is_error else None,
+                attempts=done.attempts,
+                cache=done.cache,
+            )
         )
-        return CallDone(call, ToolResultPart(call.id, call.name, result.content, result.is_error), duration)
+        foreign = done.foreign and tool is not None and tool.spec.frame
+        part = ToolResultPart(call.id, call.name, result.content, result.is_error, foreign=foreign)
+        return CallDone(call, part, duration)
 
-    async def _call(self, call: ToolCallPart, step: int) -> tuple[str, ToolResult]:
-        """Return the outcome's name (see ToolCallFinished) and the result."""
+    async def _call(self, call: ToolCallPart, step: int) -> Done:
         open_tool = self.toolbox.tools.get(call.name)
         if open_tool is None:
             names = ", ".join(self.toolbox.tools) or "none"
-            return "unknown_tool", _error(f"There is no tool {call.name!r}. The tools are: {names}.")
+            return _wrong("unknown_tool", f"There is no tool {call.name!r}. The tools are: {names}.")
         if call.malformed is not None:
-            return "invalid_arguments", _error("The arguments are not a JSON object.")
+            return _wrong("invalid_arguments", "The arguments are not a JSON object.")
         if problem := open_tool.problem(call.arguments):
-            return "invalid_arguments", _error(f"The arguments do not fit the schema: {problem}")
-        return await self._guarded(open_tool.tool, call, step)
-
-    async def _guarded(self, tool: Tool, call: ToolCallPart, step: int) -> tuple[str, ToolResult]:
-        definition = tool.definition
-        seconds = min(definition.timeout, max(0.0, self.deadline - self.clock.monotonic()))
-        try:
-            async with asyncio.timeout(seconds):
-                result = await tool.call(call.arguments, self._context(call, step))
-        except TimeoutError:
-            doubt = " It may have taken effect all the same." if definition.effect == "unsafe" else ""
-            return "timeout", _error(f"The tool gave no answer within {seconds:.3g} s.{doubt}")
-        except GoAgentsError as error:
-            return "error", bounded(_error(str(error)), definition.max_output)
-        except Exception as error:  # noqa: BLE001 - a tool is foreign code: its defect must not end the run
-            self.telemetry.emit(Unexpected(f"tool {call.name}", repr(error), traceback_of(error)))
-            return "error", _error("The tool failed unexpectedly.")
-        return "error" if result.is_error else "ok", bounded(result, definition.max_output)
+            return _wrong("invalid_arguments", f"The arguments do not fit the schema: {problem}")
+        if self.toolbox.around is None:
+            raise AssertionError("a toolbox with tools has what is around their calls")
+        context = self._context(call, step)
+        return await Passage(self.toolbox.around, open_tool, call, context, self.deadline, self.begun).make()
 
     def _context(self, call: ToolCallPart, step: int) -> ToolContext:
         key = f"{self.run_id}/{step}/{call.id}"
@@ -134,29 +134,8 @@ def _sound(call: ToolCallPart) -> ToolCallPart:
     return call
 
 
-def bounded(result: ToolResult, limit: int) -> ToolResult:
-    """Cut text to `limit` bytes of UTF-8 in all, saying so; an image that does not fit becomes a note.
-
-    Half a surrogate pair, which is no UTF-8, becomes a question mark.
-    """
-    left = limit
-    content: list[Content] = []
-    for part in result.content:
-        text = part.text.encode(errors="replace") if isinstance(part, TextPart) else b""
-        size = len(text) if isinstance(part, TextPart) else len(part.data or "")
-        if size <= left:
-            content.append(TextPart(text.decode()) if isinstance(part, TextPart) else part)
-        elif isinstance(part, TextPart):
-            kept = text[:left].decode(errors="ignore")
-            content.append(TextPart(f"{kept}\n[cut: the first {left} of {size} bytes are shown]"))
-        else:
-            content.append(TextPart(f"[an image of {size} bytes was left out: over the limit of {limit} bytes]"))
-        left = max(0, left - size)
-    return ToolResult(tuple(content), result.is_error)
-
-
-def _error(text: str) -> ToolResult:
-    return text_result(text, is_error=True)
+def _wrong(outcome: str, text: str) -> Done:
+    return Done(outcome, text_result(text, is_error=True), attempts=0)
 
 
 def _first_text(result: ToolResult) -> str:

@@ -1,0 +1,27 @@
+"""What an error of a tool tells of trying again."""
+
+import copy
+from typing import Literal, Self
+
+Fault = Literal["server", "busy"]
+
+
+class Attempted(Exception):
+    """`fault` says why another attempt may come to something else: the server failed ("server": no connection, no
+    answer in time, a status of 500 and above), or asks to be called later ("busy"). `sent` is False where the call
+    surely never reached it.
+    """
+
+    fault: Fault | None = None
+    sent: bool = True
+    detail: str
+
+    def because(self, fault: Fault | None, *, sent: bool = True) -> Self:
+        self.fault, self.sent = fault, sent
+        return self
+
+    def saying(self, detail: str) -> Self:
+        """Return the same error in other words."""
+        said = copy.copy(self)
+        said.detail, said.args = detail, (detail,)
+        return said

@@ -1,0 +1,99 @@
+"""What of a tool's result goes to the model, by one rule for all kinds: no secrets, a bound, a note of what was cut."""
+
+import json
+from dataclasses import replace
+from typing import Any
+
+from goagents.messages import Content, TextPart
+from goagents.tools.base import ToolResult
+from goagents.tools.redaction import Redactor
+
+MAX_READ = 1 << 20  # characters of one text that are looked at, unless the bound is higher
+_LEAST_JSON = 256  # bytes: in less, shortened JSON says nothing
+_DEPTH = 32
+_REMEDY = "to see the rest, ask for less: a filter, a narrower query, one page"
+_NOTHING = Redactor()
+
+
+def bounded(result: ToolResult, limit: int, redactor: Redactor = _NOTHING) -> ToolResult:
+    """Return the result without secrets, cut to `limit` bytes of UTF-8 in all, saying so. Images count in base64.
+
+    JSON stays JSON: long lists, objects and texts in it are shortened. Half a surrogate pair, which is no UTF-8,
+    becomes a question mark; an image that does not fit becomes a note.
+    """
+    left = limit
+    content: list[Content] = []
+    for part in result.content:
+        if isinstance(part, TextPart):
+            text, size = _text(part.text, left, max(limit, MAX_READ), redactor)
+            content.append(TextPart(text))
+        else:
+            size = len(part.data or "")
+            note = f"[an image of {size} bytes was left out: over the limit of {limit} bytes]"
+            content.append(part if size <= left else TextPart(note))
+        left = max(0, left - size)
+    return replace(result, content=tuple(content))
+
+
+def _text(text: str, left: int, most: int, redactor: Redactor) -> tuple[str, int]:
+    """Return what is shown of a text, and the size of all of it."""
+    read = text[:most]
+    encoded = redactor.redact(read, cut=len(read) < len(text)).encode(errors="replace")
+    size = len(encoded) if len(read) == len(text) else len(text.encode(errors="replace"))
+    if size <= left:
+        return encoded.decode(), size
+    if len(read) == len(text) and left >= _LEAST_JSON and read.lstrip()[:1] in ("{", "["):
+        short = _shortened(encoded.decode(), left)
+        if short is not None:
+            return f"{short}\n[cut: this is a part of {size} bytes of JSON; {_REMEDY}]", size
+    kept = encoded[:left].decode(errors="ignore")
+    shown = min(left, len(encoded))
+    return f"{kept}\n[cut: the first {shown} of {size} bytes are shown; {_REMEDY}]", size
+
+
+def _shortened(text: str, limit: int) -> str | None:
+    """Return JSON of about `limit` bytes that begins like `text`; None where that is no JSON, or nothing of it fits."""
+    try:
+        short, _ = _shorten(json.loads(text), limit, _DEPTH)
+        written = _json(short)
+    except (ValueError, RecursionError):
+        return None
+    return written if len(written.encode(errors="replace")) <= limit + limit // 4 else None
+
+
+def _shorten(value: Any, room: int, depth: int) -> tuple[Any, int]:
+    """Return what of `value` fits into `room` bytes, and its size. Something is left even of what does not fit."""
+    if isinstance(value, str):
+        return _short_text(value, room)
+    if not isinstance(value, dict | list) or depth == 0:
+        text = _json(value)
+        return (value, len(text)) if depth or len(text) <= room else ("[cut]", 7)
+    entries = value.items() if isinstance(value, dict) else enumerate(value)
+    kept: list[tuple[Any, Any]] = []
+    used = 2
+    for key, item in entries:
+        own = len(_json(key)) + 2 if isinstance(value, dict) else 1
+        left = room - used - own
+        if left < 16 and kept:
+            break
+        short, size = _shorten(item, left, depth - 1)
+        if size > left and kept:
+            break
+        kept.append((key, short))
+        used += own + size
+    note = f"[cut: {len(kept)} of {len(value)} are shown]" if len(kept) < len(value) else None
+    if isinstance(value, dict):
+        return dict(kept) | ({"…": note} if note else {}), used
+    return [item for _, item in kept] + ([note] if note else []), used
+
+
+def _short_text(text: str, room: int) -> tuple[str, int]:
+    size = len(_json(text).encode(errors="replace"))
+    if size <= room:
+        return text, size
+    kept = text[: max(0, room * len(text) // size - 40)]
+    return f"{kept}[cut: the first {len(kept)} of {len(text)} characters are shown]", max(room, 48)
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))

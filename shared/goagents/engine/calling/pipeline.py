@@ -1,0 +1,190 @@
+"""The way of one call to its tool: hosts, rate, cache, circuit breaker, retries, the call itself, bounds.
+
+Whatever goes wrong is an error result that tells the model what it can do about it.
+"""
+
+import asyncio
+from collections.abc import MutableSet
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+from goagents.engine.failures import traceback_of
+from goagents.engine.loaded import OpenTool
+from goagents.errors import GoAgentsError, ToolError, ToolTimedOut
+from goagents.messages import ToolCallPart
+from goagents.telemetry.base import Unexpected
+from goagents.tools.base import NetworkTool, ToolContext, ToolResult, text_result
+
+from .breaker import CircuitBreaker, CircuitOpen
+from .caching import ResultCache, key_of
+from .circuits import tell
+from .output import bounded
+from .results import Done
+from .retrying import persist
+from .surroundings import Surroundings
+
+_CLAIM_SLACK = 5.0  # seconds that a claim of the cache outlasts the call it is for
+
+
+@dataclass(slots=True)
+class Passage:
+    """One call on its way. No part of it begins at `deadline` (monotonic) or later.
+
+    `begun` holds the ids of calls that may have reached their tool: this one is added before, and taken away again
+    where it surely did not.
+    """
+
+    around: Surroundings
+    tool: OpenTool
+    call: ToolCallPart
+    context: ToolContext
+    deadline: float
+    begun: MutableSet[str]
+    attempts: int = field(default=0, init=False)
+
+    async def make(self) -> Done:
+        """Return what the call came to. Raises nothing of the tool's."""
+        tool = self.tool.tool
+        place = tool.destination(self.call.arguments) if isinstance(tool, NetworkTool) else None
+        done = self._refused(place) or await self._wait_for_turn()
+        if done is None:
+            done = await (self._cached(place) if self._may_cache else self._protected(place))
+        return replace(done, attempts=self.attempts)
+
+    @property
+    def _left(self) -> float:
+        """The seconds until the run has to be done here."""
+        return max(0.0, self.deadline - self.around.clock.monotonic())
+
+    @property
+    def _may_cache(self) -> bool:
+        return self.tool.spec.cache_ttl is not None and self.tool.tool.definition.effect == "read"
+
+    def _refused(self, place: str | None) -> Done | None:
+        hosts = self.around.hosts
+        if hosts is None or place is None:
+            return None
+        host, _, port = place.rpartition(":")
+        if hosts.allows(host, int(port) if port.isdigit() else None):
+            return None
+        return _said("refused", f"The call is not made: {hosts.refusal(host)}.")
+
+    async def _wait_for_turn(self) -> Done | None:
+        """Wait until the rate limit lets the call through; return what to answer where that is too late."""
+        spec, around = self.tool.spec, self.around
+        limiter = around.state.limiter(around.entry(spec.name), spec, around.clock)
+        if limiter is None:
+            return None
+        wait = limiter.reserve(min(self.tool.tool.definition.timeout, self._left))
+        if wait > min(self.tool.tool.definition.timeout, self._left):
+            terms = f"{limiter.spec.calls} times in {limiter.spec.per:g} s"
+            return _said("rate_limited", f"The tool may be called {terms}: try again in {wait:.3g} s.", wait)
+        if wait > 0:
+            await around.clock.sleep(wait)
+        return None
+
+    async def _cached(self, place: str | None) -> Done:
+        around, spec = self.around, self.tool.spec
+        definition = self.tool.tool.definition
+        key = key_of(around.paths.tenant, around.cluster.uid, self.tool.digest, definition.name, self.call.arguments)
+        cache = ResultCache(
+            around.store,
+            around.paths,
+            around.clock,
+            around.state.flights,
+            ttl=spec.cache_ttl or 0.0,
+            patience=min(definition.timeout, self._left) + _CLAIM_SLACK,
+        )
+        try:
+            async with asyncio.timeout(self._left if self.deadline < float("inf") else None):
+                done = await cache.answer(key, lambda: self._protected(place))
+        except TimeoutError:
+            return _said("timeout", "The tool gave no answer before the run had to end here.", cut=True)
+        # What was kept is looked at with the secrets of now, which may be others than those of then.
+        return replace(done, result=self._bounded(done.result)) if done.cache == "hit" else done
+
+    async def _protected(self, place: str | None) -> Done:
+        """Make the call unless its server failed again and again."""
+        around, spec = self.around, self.tool.spec
+        breaker = around.state.breaker(around.entry(spec.name), place or "", spec, around.clock)
+        before = breaker.state
+        try:
+            probe = breaker.admit()
+        except CircuitOpen as refused:
+            failures = f"{breaker.failures} calls of {place or 'the tool'} failed in a row"
+            text = f"The call is not made: {failures}. Try again in {refused.left:.3g} s, or do without."
+            return _said("circuit_open", text, refused.left)
+        try:
+            done = await self._persistent()
+        except BaseException:
+            breaker.released(probe=probe)
+            raise
+        _judge(breaker, done, probe=probe)
+        await tell(around, spec.name, place or "", breaker, before)
+        return done
+
+    async def _persistent(self) -> Done:
+        spec = self.tool.spec
+        if spec.retries.max == 0:
+            return await self._attempt()
+        return await persist(self._next_attempt, self._may_repeat, spec.retries, self.around.clock, self.deadline)
+
+    def _may_repeat(self, done: Done) -> bool:
+        return done.result.fault is not None and (not done.sent or self.tool.tool.definition.effect != "unsafe")
+
+    async def _next_attempt(self) -> Done:
+        """The first turn was waited for already; each repeat takes one of its own."""
+        late = await self._wait_for_turn() if self.attempts else None
+        return late or await self._attempt()
+
+    async def _attempt(self) -> Done:
+        definition = self.tool.tool.definition
+        seconds = min(definition.timeout, self._left)
+        self.attempts += 1
+        self.begun.add(self.call.id)
+        try:
+            async with asyncio.timeout(seconds):
+                result = await self.tool.tool.call(self.call.arguments, self.context)
+        except TimeoutError:
+            cut = seconds < definition.timeout
+            doubt = " It may have taken effect all the same." if definition.effect == "unsafe" else ""
+            done = _said("timeout", f"The tool gave no answer within {seconds:.3g} s.{doubt}", cut=cut)
+            return done if cut else replace(done, result=replace(done.result, fault="server"))
+        except ToolError as error:
+            if not error.sent:
+                self.begun.discard(self.call.id)
+            failed = ToolResult(text_result(str(error)).content, True, error.fault, error.retry_after)
+            outcome = "timeout" if isinstance(error, ToolTimedOut) else "error"
+            return Done(outcome, self._bounded(failed), foreign=True, sent=error.sent)
+        except GoAgentsError as error:
+            return Done("error", self._bounded(text_result(str(error), is_error=True)), foreign=True)
+        except Exception as error:  # noqa: BLE001 - a tool is foreign code: its defect must not end the run
+            clean = self.around.secrets.redactor().redact
+            where = f"tool {self.call.name}"
+            self.around.telemetry.emit(Unexpected(where, clean(repr(error)), clean(traceback_of(error))))
+            return _said("error", "The tool failed unexpectedly.")
+        return Done("error" if result.is_error else "ok", self._bounded(result), foreign=True)
+
+    def _bounded(self, result: ToolResult) -> ToolResult:
+        return bounded(result, self.tool.tool.definition.max_output, self.around.secrets.redactor())
+
+
+def _judge(breaker: CircuitBreaker, done: Done, *, probe: bool) -> None:
+    """Count what the call tells of the server: an error about the arguments is an answer like any other."""
+    if done.result.fault == "server":
+        breaker.failed(probe=probe)
+    elif done.cut or not done.foreign:
+        breaker.released(probe=probe)
+    else:
+        breaker.succeeded()
+
+
+def _said(
+    outcome: Literal["refused", "rate_limited", "circuit_open", "timeout", "error"],
+    text: str,
+    retry_after: float | None = None,
+    *,
+    cut: bool = False,
+) -> Done:
+    """Return what we say in the tool's place."""
+    return Done(outcome, ToolResult(text_result(text).content, True, None, retry_after), cut=cut)
