@@ -237,6 +237,8 @@ async def _follow(services: Engine, run_id: str) -> None:
 async def test_a_sweep(store: Store):
     services, meter = await warm(store, ScriptedModel("hello"), RecordingDispatch())
     await sweep(services)
+    meter.reset()
+    await sweep(services)
     nothing = meter.bill()
     compare("a sweep", "that finds nothing", nothing)
     for _ in range(3):
