@@ -24,12 +24,13 @@ from tests.support.durable import (
     work,
 )
 from tests.support.engine import ALICE, applied
-from tests.support.runs import at_rest, conversation
+from tests.support.runs import PATHS, at_rest, conversation
 
-from goagents.engine import controls, runs
+from goagents.engine import runs
 from goagents.engine.recovery.sweep import sweep
+from goagents.records import SignalRecord
 from goagents.resources import ChatResponse
-from goagents.store.base import Store
+from goagents.store.base import Put, Store
 from goagents.store.sqlite import SQLiteStore
 from goagents.testing.clocks import VirtualClock
 from goagents.testing.dispatch import RecordingDispatch
@@ -126,7 +127,8 @@ async def test_what_was_done_since_the_backup_is_done_again_unless_the_run_is_ca
         assert len(shop.calls("refund")) == 1
     async with opened(copies[0], LATER) as store:
         services = process(store, TALE, shop, queue)
-        await controls.cancel(services, ALICE, watch.run_id)
+        wish = SignalRecord(kind="cancel", principal="operator", created_at=datetime.now(UTC))
+        await store.commit([Put(PATHS.signal(watch.run_id, "cancel"), wish.data())])  # as the guide's script does
         await sweep(services)
         await work(services, queue)
         assert (await record(store, watch.run_id)).status == "cancelled"
