@@ -9,12 +9,14 @@ from typing import Any
 import pytest
 from tests.support.desk import ALLOW, DENY, Desk
 from tests.support.durable import (
+    Answering,
     Shop,
     call,
     calling,
     dies,
     killed,
     lapse,
+    process,
     record,
     results,
     say,
@@ -22,7 +24,7 @@ from tests.support.durable import (
     work,
 )
 from tests.support.engine import ALICE, applied
-from tests.support.runs import PATHS, at_rest
+from tests.support.runs import PATHS, Held, at_rest, conversation
 
 from goagents.engine import controls, runs
 from goagents.engine.execution import doubts
@@ -157,6 +159,52 @@ async def test_the_next_turn_does_not_repeat_the_call_by_itself(store: Store, wa
     assert len(desk.shop.calls("refund")) == before + 1
     assert (await remembered(desk)).doubts  # until the session is deleted
     assert (await again(desk)).waiting
+
+
+async def test_who_asks_again_after_a_failure_is_told_what_was_done(store: Store):
+    """Its result is known, so it is no doubt; but a run that failed leaves no messages, and the model did not know."""
+    script = calling([call("look", 1), call("reserve", 2), REFUND])
+    desk = Desk(store, script)
+    await applied(desk.services, shop_cluster(agent=ONE_TURN))
+    await (await say(desk.services)).finished()
+    said = await conversation(desk.services, "talk")
+    assert [message.role for message in said] == ["user", "assistant"]
+    assert said[1].text == (
+        "[This turn failed before it had an answer. It had made these calls by then:\n"
+        '- refund {"order":3,"amount":5}: done\n]'
+    )
+    asked = Answering()
+    other = process(store, asked, desk.shop)
+    await (await say(other, "again")).answer()
+    assert [message.text for message in asked.asked[0].messages] == ["hi", said[1].text, "again"]
+    await at_rest(desk.services, "talk")
+
+
+@pytest.mark.parametrize("way", WAYS[:-1], ids=lambda way: way.__name__)
+async def test_what_is_in_doubt_is_told_too(store: Store, way: Any):
+    desk = Desk(store, SCRIPT, runs={"poll_interval": 0.05, "max_attempts": 1 if way is given_up else 5})
+    run = await record(store, await way(desk))
+    (_, told) = await conversation(desk.services, "talk")
+    came = "an error" if way is denied else "nobody knows what it came to"
+    ended = "was cancelled" if run.status == "cancelled" else "failed"
+    assert told.text.splitlines() == [
+        f"[This turn {ended} before it had an answer. It had made these calls by then:",
+        f'- refund {{"order":3,"amount":5}}: {came}',
+        "]",
+    ]
+
+
+async def test_a_run_that_never_had_its_turn_tells_nothing(store: Store):
+    desk, held = Desk(store, SCRIPT), Held()
+    busy = process(store, held, desk.shop, desk.queue)
+    await applied(busy, shop_cluster())
+    first = await say(busy)
+    await held.entered.wait()
+    second = await say(busy, "and then", kind="background")
+    await controls.cancel(busy, ALICE, second.run_id)
+    held.release.set()
+    await first.answer()
+    assert [message.text for message in await conversation(busy, "talk")] == ["hi", "done"]
 
 
 async def test_calls_that_were_answered_leave_no_doubt(store: Store):

@@ -25,7 +25,7 @@ def verdict(world: World) -> list[str]:
 
 
 def _session(ledger: Ledger, session: str) -> list[str]:
-    """Each run's messages lie together: the user's, then its answer if it succeeded."""
+    """Each run's messages lie together: the user's, then its answer if it succeeded; else word of its unsafe calls."""
     record, found = ledger.documents[PATHS.session(session)], []
     if record.get("active_run") or record.get("queue"):
         found.append(f"the session {session} holds {record.get('active_run')} and {record.get('queue')}")
@@ -41,7 +41,9 @@ def _session(ledger: Ledger, session: str) -> list[str]:
         found.append(f"the session {session} has one run's messages between another's: {map(ledger.called, order)}")
     for run, roles in turns:
         succeeded = ledger.run(run)["status"] == "succeeded"
-        whole = ["user", *["assistant", "tool"] * (len(roles) // 2 - 1), "assistant"] if succeeded else ["user"]
+        told = roles[1:2] == ["assistant"] or succeeded
+        whole = ["user", *["assistant", "tool"] * (len(roles) // 2 - 1), "assistant"] if told else ["user"]
+        whole = whole if succeeded else whole[:2]
         if roles != whole:
             found.append(f"{ledger.called(run)} ({ledger.run(run)['status']}) has the messages {roles}")
     admitted = {id for id, run in ledger.runs().items() if run["session"] == session and run.get("head") is not None}

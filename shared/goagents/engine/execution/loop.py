@@ -25,6 +25,7 @@ from goagents.resources import WaitingCall
 from goagents.spec.cluster import ContextPolicy
 from goagents.telemetry.base import ModelCallFinished, Telemetry
 
+from .aftermath import Carried
 from .approval import effect_of, fingerprint, review, unknown_calls
 from .compaction import summarize
 from .context import History, compact, cut, shrink
@@ -67,6 +68,7 @@ class Turn:
     what earlier attempts left; `doubts` are the ids of calls that may have been carried out though no result is known,
     `decisions` are people's on the calls of the open step, by the call's id. `unknown` are the fingerprints of
     calls, of the session and of this run, whose outcome nobody knows. `asking`: a model's answer is under way.
+    `carried` are the unsafe calls that were made, with their results.
     """
 
     candidates: tuple[Candidate, ...]
@@ -87,6 +89,7 @@ class Turn:
     unknown: set[str] = field(default_factory=set)
     decisions: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     new: list[Message] = field(default_factory=list)
+    carried: list[Carried] = field(default_factory=list)
     usage: Usage = field(default_factory=Usage)
     rounds: int = 0
     tool_calls: int = 0
@@ -108,7 +111,7 @@ class Turn:
         found = self.recorded
         for through, text in found.summaries:
             self.history = compact(self.history, through, text)
-        self.new = list(found.messages)
+        self.new, self.carried = list(found.messages), found.carried
         self.unknown |= unknown_calls((*self.messages, Message("tool", tuple(found.results.values()))))
         self.usage, self.rounds, self.tool_calls = found.usage, found.rounds, found.tool_calls
         self.steps.number = found.number
@@ -301,6 +304,7 @@ async def _call_tools(turn: Turn, asked: Message, before: Recorded) -> AsyncGene
         if call.id in found.answered:
             turn.steps.result(i, found.answered[call.id])
             turn.doubts.discard(call.id)
+            _remember(turn, call, found.answered[call.id])
             yield _finished(CallDone(call, found.answered[call.id], 0.0))
     for call in found.run:
         yield "tool.started", {"call_id": call.id, "name": call.name, "arguments": call.arguments}
@@ -308,6 +312,7 @@ async def _call_tools(turn: Turn, asked: Message, before: Recorded) -> AsyncGene
         async for one in done:
             part = _with_note(one.result, found.edited.get(one.call.id))
             results[one.call.id] = part
+            _remember(turn, one.call, part)
             if part.unknown:
                 asked_for = next(call for call in calls if call.id == one.call.id)
                 turn.steps.doubts |= {fingerprint(each.name, each.arguments) for each in (asked_for, one.call)}
@@ -337,6 +342,11 @@ async def _take_down(turn: Turn, calls: tuple[ToolCallPart, ...], part: ToolResu
         turn.steps.result(index, part)
     turn.caller.begun.discard(part.call_id)
     turn.doubts.discard(part.call_id)
+
+
+def _remember(turn: Turn, call: ToolCallPart, result: ToolResultPart) -> None:
+    if result.unknown or effect_of(turn.caller.toolbox, call.name) == "unsafe":
+        turn.carried.append((call, result))
 
 
 def _with_note(part: ToolResultPart, note: str | None) -> ToolResultPart:

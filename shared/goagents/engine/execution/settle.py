@@ -13,14 +13,15 @@ from goagents.engine.services import Services
 from goagents.engine.views import run_view
 from goagents.errors import GoAgentsError, RunCancelled
 from goagents.ids import new_id
-from goagents.messages import MESSAGE
+from goagents.messages import MESSAGE, Message
 from goagents.records import MessageRecord, Paths, RunRecord, SessionRecord
 from goagents.resources import Waiting
 from goagents.store.base import ABSENT, AtVersion, Document, Merge, Put, Write
 
+from .aftermath import aftermath
 from .claim import Claim
 from .deliveries import delivery_name, delivery_write
-from .doubts import remembered
+from .doubts import carried_out, remembered
 from .loop import Turn
 from .steps import recorded
 
@@ -81,7 +82,7 @@ class Settlement:
 
     def _messages(self, now: datetime) -> list[MessageRecord]:
         run = self.claim.run
-        new = [] if self.error or self.turn is None else self.turn.new
+        new = self._new(run)
         return [
             MessageRecord(
                 seq=self.claim.head + 1 + i,
@@ -92,6 +93,14 @@ class Settlement:
             )
             for i, message in enumerate(new)
         ]
+
+    def _new(self, run: RunRecord) -> Sequence[Message]:
+        if self.error is None:
+            return self.turn.new if self.turn is not None else ()
+        if run.head is None:
+            return ()  # it never had its turn
+        told = aftermath(carried_out(self.claim, self.turn), self._outcome["status"])
+        return () if told is None else (told,)
 
     async def _session_writes(self, document: Document | None, added: int, now: datetime) -> list[Write]:
         """Let go of the session, or hand it to the run that waits for it."""

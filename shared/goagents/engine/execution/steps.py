@@ -15,6 +15,7 @@ from goagents.records import Paths, RunRecord, StepRecord
 from goagents.spec.tools import Effect
 from goagents.store.base import ABSENT, MAX_PAGE, Merge, Put, Query, Store, Write
 
+from .aftermath import Carried
 from .handle import RunHandle
 from .journal import Journal
 from .whole import whole
@@ -29,7 +30,7 @@ class Recorded:
     """What earlier attempts recorded: messages in order, and of the last step's calls the results there are.
 
     `open_step` is the number of the tools step that is not complete, with the message whose calls it answers and the
-    effects that were recorded with them.
+    effects that were recorded with them. `answered` are the unsafe calls of the steps before, with their results.
     """
 
     messages: list[Message] = field(default_factory=list)
@@ -41,6 +42,25 @@ class Recorded:
     results: dict[str, ToolResultPart] = field(default_factory=dict)
     effects: dict[str, Effect] = field(default_factory=dict)
     summaries: list[tuple[int, str | None]] = field(default_factory=list)
+    answered: list[Carried] = field(default_factory=list)
+
+    @property
+    def carried(self) -> list[Carried]:
+        """The unsafe calls that have a result."""
+        return [*self.answered, *self._unsafe(self.results)]
+
+    def close(self, results: dict[str, ToolResultPart]) -> None:
+        """The open step is complete."""
+        self.answered += self._unsafe(results)
+        self.open_call, self.results, self.effects = None, {}, {}
+
+    def _unsafe(self, results: dict[str, ToolResultPart]) -> list[Carried]:
+        calls = self.open_call.tool_calls if self.open_call is not None else ()
+        return [
+            (call, results[call.id])
+            for call in calls
+            if call.id in results and self.effects.get(call.id, "unsafe") == "unsafe"
+        ]
 
 
 def recorded(steps: Sequence[StepRecord]) -> Recorded:
@@ -52,7 +72,7 @@ def recorded(steps: Sequence[StepRecord]) -> Recorded:
             found.summaries.append((step.through or 0, step.text))
         elif step.kind == "result":
             if message is not None:
-                found.results |= {part.call_id: part for part in message.parts if isinstance(part, ToolResultPart)}
+                found.results |= _results(message)
             continue  # of the tools step that follows, or is still open
         elif message is not None:
             found.messages.append(message)
@@ -69,7 +89,11 @@ def _enter(found: Recorded, step: StepRecord, message: Message) -> None:
         found.open_call, found.results = message, {}
         found.effects = {str(intent["call_id"]): intent.get("effect", "unsafe") for intent in step.intents or ()}
     else:
-        found.open_call, found.results, found.effects = None, {}, {}
+        found.close(_results(message))
+
+
+def _results(message: Message) -> dict[str, ToolResultPart]:
+    return {part.call_id: part for part in message.parts if isinstance(part, ToolResultPart)}
 
 
 async def read_steps(store: Store, paths: Paths, run: str) -> list[StepRecord]:
