@@ -16,10 +16,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from tests.infra.terraform import planned, policies
+from tests.infra.terraform import planned, planted, policies
 from tests.infra.terraform.schema import PROVIDER, SCHEMA, TERRAFORM, used
 
 ROOT = Path(__file__).parents[2]
@@ -140,11 +141,33 @@ def check_plan(terraform: Workspace, name: str) -> str:
     faults = list(planned.faults(plan, split=name != "dev"))
     if faults:
         raise Failed(f"{name}: " + "\n".join(faults))
+    if name == "root" and (missed := planted.unnoticed(plan)):
+        raise Failed(f"planted in the plan, and not found: {'; '.join(missed)}")
     return f"{len(plan['resource_changes'])} resources planned"
 
 
+def check_planted(terraform: Workspace) -> str:
+    """What is wrong is found: otherwise that all is valid would say nothing."""
+    folder = "modules/dispatch"
+    path = terraform.terraform / folder / "main.tf"
+    text = path.read_text(encoding="utf-8")
+    terraform("init", "-input=false", "-no-color", folder=folder)
+    terraform("validate", folder=folder)
+    for name, (there, instead) in planted.SOURCE.items():
+        if there not in text:
+            raise Failed(f"{there!r} is no longer in {folder}/main.tf: mend tests/infra/terraform/planted.py")
+        path.write_text(text.replace(there, instead, 1), encoding="utf-8")
+        try:
+            terraform("validate", folder=folder)
+        except Failed:
+            continue
+        raise Failed(f"planted in {folder}, and not found: {name}")
+    path.write_text(text, encoding="utf-8")
+    return f"{len(planted.SOURCE)} in the source, {len(planted.PLAN)} in the plan, each of them found"
+
+
 def check_tests(terraform: Workspace) -> str:
-    terraform("init", "-input=false", "-no-color", folder=".")
+    """Run the tests of the root, which `check_plan` has initialised."""
     told = terraform("test", "-no-color", folder=".")
     found = re.search(r"Success! (\d+) passed, 0 failed", told)
     written = sum(
@@ -166,18 +189,23 @@ def check_policies() -> str:
 
 def main() -> int:
     began = time.monotonic()
+    pool = ThreadPoolExecutor(max_workers=1)  # checkov needs no Terraform: it reads beside it
     try:
+        scanned = pool.submit(check_policies)
         terraform = Workspace()
         terraform("fmt", "-check", "-diff", "-recursive", folder=".")
         terraform.offer_provider(environment("provider") / "python")
         steps = {"fmt": "clean", "schema": check_schema()}
         for name in PLANS:
             steps[f"init, validate, plan: {name}"] = check_plan(terraform, name)
+        steps["planted defects"] = check_planted(terraform)
         steps["terraform test"] = check_tests(terraform)
-        steps["checkov"] = check_policies()
+        steps["checkov"] = scanned.result()
     except Failed as error:
         sys.stdout.write(f"FAILED: {error}\n")
         return 1
+    finally:
+        pool.shutdown(cancel_futures=True)
     for name, outcome in steps.items():
         sys.stdout.write(f"ok: {name}: {outcome}\n")
     sys.stdout.write(f"{len(steps)} passed, 0 failed, {time.monotonic() - began:.0f} s\n")
