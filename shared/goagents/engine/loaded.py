@@ -13,7 +13,7 @@ from goagents.records import ClusterRecord
 from goagents.resources import Agent
 from goagents.spec.cluster import AgentCluster, AgentSpec
 from goagents.spec.tools import ToolSpec
-from goagents.tools.base import Tool, Toolset
+from goagents.tools.base import NetworkTool, Tool, Toolset
 
 from .calling.surroundings import Surroundings
 
@@ -34,12 +34,16 @@ class Instances:
 @dataclass
 class OpenTool:
     """A tool on offer, with its schema compiled and the entry of the YAML it comes from, and that entry's digest where
-    answers are cached."""
+    answers are cached. `network` is the tool again, where its calls go to a server over the network."""
 
     tool: Tool
     validator: Any
     spec: ToolSpec
     digest: str = ""
+    network: NetworkTool | None = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.network = self.tool if isinstance(self.tool, NetworkTool) else None  # asked once: it takes microseconds
 
     def problem(self, arguments: dict[str, Any]) -> str | None:
         """Return what is wrong with `arguments`, or None: at most five errors, each with its place."""

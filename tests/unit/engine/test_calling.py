@@ -1,6 +1,8 @@
 """What is around a call: retries, circuit breaker, rate limit, hosts and secrets, with time that the test moves."""
 
 import asyncio
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -241,7 +243,7 @@ class TestRateLimit:
         await at.call(tool)
         done, seconds = await elapsed(at, tool)
         assert (done.outcome, seconds) == ("rate_limited", 0)
-        assert text_of(done) == "The tool may be called 1 times in 60 s: try again in 60 s."
+        assert text_of(done) == "The tool may be called once in 60 s: try again in 60 s."
         assert (len(tool.keys), at.begun) == (1, {"call_1"})
         await at.clock.advance(60)
         assert (await at.call(tool)).outcome == "ok"
@@ -287,6 +289,13 @@ class TestHosts:
             assert "is not among the agent's `allowed_hosts` (api.example.com, *.example.org," in text_of(done)
 
 
+@pytest.mark.parametrize("function", ["health", "clusters", "metrics"])
+def test_a_function_that_calls_no_tools_does_not_load_what_repeats_them(function: str):
+    code = f"import sys, goagents.app as app; app.application({function!r}); print('tenacity' in sys.modules)"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert found.stdout.strip() == "False"
+
+
 class TestSecrets:
     async def test_no_result_error_or_log_holds_one(self, make: Any):
         headers = {"Authorization": "Bearer ${TOKEN}"}
@@ -300,6 +309,14 @@ class TestSecrets:
         (defect,) = [event for event in at.seen if isinstance(event, Unexpected)]
         assert "t0p-s3cret" not in defect.error + defect.traceback
         assert "[redacted]" in defect.error
+
+    async def test_the_headers_of_other_tools_are_secret_and_what_else_they_refer_to_is_theirs(self, make: Any):
+        common = {"type": "http", "url": "https://api.example.com/v1"}
+        other = {"name": "other", "headers": {"X-Key": "Key ${KEY}"}, "url": "https://api.example.com/${REGION}"}
+        environ = {"KEY": "k3y99", "REGION": "west"}
+        at = make(agent={"tools": [{**common, "name": "find"}, {**common, **other}]}, environ=environ)
+        assert text_of(await at.call(at.tool("k3y99 of the west"))) == "[redacted] of the west"
+        assert text_of(await at.call(at.tool("k3y99 of the west", entry=1), entry=1)) == "[redacted] of the [redacted]"
 
     async def test_what_is_no_secret_is_shown(self, make: Any):
         at = make(

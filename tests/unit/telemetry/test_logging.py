@@ -15,6 +15,7 @@ from goagents.telemetry.base import (
     RunFinished,
     RunStarted,
     ToolCallFinished,
+    ToolCircuitChanged,
     ToolsetFailed,
     Unexpected,
 )
@@ -76,6 +77,10 @@ def test_a_request_is_one_line_in_cloud_loggings_format(capsys: pytest.CaptureFi
         (RunFinished("r", "s", "t", "c", "a", "failed", 1, Usage(), "run_timed_out", "too long"), "WARNING"),
         (TOOL_DONE, "DEBUG"),
         (RunStarted("r", "s", "t", "c", "a"), "DEBUG"),
+        (ToolCallFinished("r", "c", "a", "t", 0.1, "ok", attempts=2, cache=None), "DEBUG"),
+        (ToolCallFinished("r", "c", "a", "t", 0.1, "ok", attempts=0, cache="hit"), "DEBUG"),
+        (ToolCircuitChanged("c", "a", "t", "api.example.com:443", "open", 5, 30.0), "WARNING"),
+        (ToolCircuitChanged("c", "a", "t", "", "closed", 0, 0.0), "INFO"),
         (ToolsetFailed("c", "a", "t", "no answer"), "WARNING"),
         (Unexpected("GET /x", "KeyError('x')", "Traceback …"), "ERROR"),
     ],

@@ -15,6 +15,7 @@ from goagents.telemetry.base import (
     RunStarted,
     Telemetry,
     ToolCallFinished,
+    ToolCircuitChanged,
     ToolsetFailed,
     Unexpected,
 )
@@ -82,6 +83,18 @@ def test_tools_defects_and_failed_toolsets(hook: PrometheusHook):
     assert value(hook, "tool_calls_total", tool="other", outcome="unknown_tool", **names) == 1
     assert value(hook, "toolset_failures_total", tool="kb", **names) == 1
     assert value(hook, "unexpected_errors_total") == 1
+
+
+def test_repeats_the_cache_and_circuit_breakers_of_tools(hook: PrometheusHook):
+    for cache, attempts in ((None, 3), ("miss", 1), ("hit", 0), ("shared", 0), ("hit", 0)):
+        hook(ToolCallFinished("r", "c", "a", "search", 0.5, "ok", attempts=attempts, cache=cache))
+    names = {"cluster": "c", "agent": "a", "tool": "search"}
+    assert value(hook, "tool_retries_total", **names) == 2
+    counted = {kind: value(hook, "tool_cache_total", result=kind, **names) for kind in ("hit", "miss", "shared")}
+    assert counted == {"hit": 2, "miss": 1, "shared": 1}
+    for state, number in (("open", 2), ("half_open", 1), ("closed", 0)):
+        hook(ToolCircuitChanged("c", "a", "search", "api.example.com:443", state, 5, 30.0))
+        assert value(hook, "tool_circuit_state", host="api.example.com:443", **names) == number
 
 
 def test_series_are_bounded_whatever_comes(hook: PrometheusHook):

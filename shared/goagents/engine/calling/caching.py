@@ -22,7 +22,7 @@ from goagents.ids import new_id
 from goagents.messages import CONTENT
 from goagents.records import Paths, ToolAnswerRecord
 from goagents.spec.tools import ToolSpec
-from goagents.store.base import ABSENT, AtVersion, Delete, Put, Store
+from goagents.store.base import ABSENT, AtVersion, Delete, Put, Store, Write
 from goagents.tools.base import ToolResult
 
 from .results import Done
@@ -90,7 +90,11 @@ class ResultCache:
             return await make()
         if isinstance(found, ToolResult):
             return Done("ok", found, foreign=True, attempts=0, cache="hit")
-        done = replace(await make(), cache="miss")
+        try:
+            done = replace(await make(), cache="miss")
+        except asyncio.CancelledError:
+            await self._commit([Delete(path, AtVersion(found))] if found is not None else [])
+            raise
         if found is not None:
             await self._keep(path, found, done)
         return done
@@ -130,9 +134,13 @@ class ResultCache:
         content = CONTENT.dump_python(done.result.content, mode="json") if done.outcome == "ok" else None
         record = ToolAnswerRecord(content=content, created_at=now, expire_at=now + timedelta(seconds=self.ttl))
         fits = content is not None and len(json.dumps(content)) <= MAX_KEPT
-        write = Put(path, record.data(), AtVersion(claim)) if fits else Delete(path, AtVersion(claim))
+        await self._commit([Put(path, record.data(), AtVersion(claim)) if fits else Delete(path, AtVersion(claim))])
+
+    async def _commit(self, writes: list[Write]) -> None:
+        if not writes:
+            return
         try:
-            await self.store.commit([write])
+            await self.store.commit(writes)
         except StoreConflict:
             _log.debug("an answer is not kept: it took longer than its claim")
         except (StoreError, DocumentTooLarge) as error:

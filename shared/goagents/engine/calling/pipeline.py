@@ -13,7 +13,7 @@ from goagents.engine.loaded import OpenTool
 from goagents.errors import GoAgentsError, ToolError, ToolTimedOut
 from goagents.messages import ToolCallPart
 from goagents.telemetry.base import Unexpected
-from goagents.tools.base import NetworkTool, ToolContext, ToolResult, text_result
+from goagents.tools.base import ToolContext, ToolResult, text_result
 
 from .breaker import CircuitBreaker, CircuitOpen
 from .caching import ResultCache, key_of
@@ -44,8 +44,8 @@ class Passage:
 
     async def make(self) -> Done:
         """Return what the call came to. Raises nothing of the tool's."""
-        tool = self.tool.tool
-        place = tool.destination(self.call.arguments) if isinstance(tool, NetworkTool) else None
+        network = self.tool.network
+        place = None if network is None else network.destination(self.call.arguments)
         done = self._refused(place) or await self._wait_for_turn()
         if done is None:
             done = await (self._cached(place) if self._may_cache else self._protected(place))
@@ -77,8 +77,9 @@ class Passage:
             return None
         wait = limiter.reserve(min(self.tool.tool.definition.timeout, self._left))
         if wait > min(self.tool.tool.definition.timeout, self._left):
-            terms = f"{limiter.spec.calls} times in {limiter.spec.per:g} s"
-            return _said("rate_limited", f"The tool may be called {terms}: try again in {wait:.3g} s.", wait)
+            often = "once" if limiter.spec.calls == 1 else f"{limiter.spec.calls} times"
+            text = f"The tool may be called {often} in {limiter.spec.per:g} s: try again in {wait:.3g} s."
+            return _said("rate_limited", text, wait)
         if wait > 0:
             await around.clock.sleep(wait)
         return None
@@ -159,14 +160,14 @@ class Passage:
         except GoAgentsError as error:
             return Done("error", self._bounded(text_result(str(error), is_error=True)), foreign=True)
         except Exception as error:  # noqa: BLE001 - a tool is foreign code: its defect must not end the run
-            clean = self.around.secrets.redactor().redact
+            clean = self.around.secrets.redactor(self.tool.spec.name).redact
             where = f"tool {self.call.name}"
             self.around.telemetry.emit(Unexpected(where, clean(repr(error)), clean(traceback_of(error))))
             return _said("error", "The tool failed unexpectedly.")
         return Done("error" if result.is_error else "ok", self._bounded(result), foreign=True)
 
     def _bounded(self, result: ToolResult) -> ToolResult:
-        return bounded(result, self.tool.tool.definition.max_output, self.around.secrets.redactor())
+        return bounded(result, self.tool.tool.definition.max_output, self.around.secrets.redactor(self.tool.spec.name))
 
 
 def _judge(breaker: CircuitBreaker, done: Done, *, probe: bool) -> None:
