@@ -140,10 +140,10 @@ def _compact(text: str, media_type: str) -> str:
 
 def _bounded(text: str, body: Body, max_output: int) -> str:
     encoded = text.encode(errors="replace")  # half a surrogate pair is JSON, but no UTF-8
-    if len(encoded) <= max_output and not (body.cut and _is_text(body)):
-        return encoded.decode()
+    if not (body.cut and _is_text(body)):
+        return encoded.decode()  # all of it is here: the engine holds the bound, and JSON stays JSON
     whole = f"; its body has {body.size} bytes" if body.size else ""
-    marker = f"\n[cut: the answer is longer than the tool's max_output of {max_output} bytes{whole}]"
+    marker = f"\n[cut: the answer is longer than the tool's max_output of {max_output} bytes{whole}; ask for less]"
     room = max(0, max_output - len(marker.encode()))
     return encoded[:room].decode(errors="ignore") + marker
 

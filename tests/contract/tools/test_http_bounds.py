@@ -44,7 +44,7 @@ async def test_an_endless_answer_is_left_after_the_bound(opener: Opener, serve: 
     tool = await opener.tool(url=base, max_output="4KiB", timeout="10s")
     text = text_of(await call(tool))
     assert len(text.encode()) <= 4096
-    assert "[cut: the answer is longer than the tool's max_output of 4096 bytes]" in text
+    assert "[cut: the answer is longer than the tool's max_output of 4096 bytes; ask for less]" in text
     await asyncio.wait_for(gone.wait(), 5)
     assert sent < 32 * MIB  # what fits into the sockets' buffers, not what there was
 
@@ -53,7 +53,7 @@ async def test_a_cut_answer_tells_how_long_it_is(opener: Opener, serve: Serve):
     base = await serve({"/": answering(b"y" * 100_000, Content_Type="text/plain")})
     tool = await opener.tool(url=base, max_output="1KiB")
     text = text_of(await call(tool))
-    assert text.endswith("max_output of 1024 bytes; its body has 100000 bytes]")
+    assert text.endswith("max_output of 1024 bytes; its body has 100000 bytes; ask for less]")
     assert len(text) == 1024
 
 

@@ -55,6 +55,12 @@ def test_json_stays_json_of_about_the_bound(value: object, limit: int):
     assert limit / 4 < len(text.encode()) <= limit * 1.25
 
 
+def test_json_behind_the_lines_of_an_http_answer_stays_json_too():
+    text = shown("HTTP 200 OK\nLink: <x>\n" + json.dumps(list(range(500))), 300)
+    assert text.startswith("HTTP 200 OK\nLink: <x>\n[0,1,2,")
+    assert json.loads(text.split("\n")[2])[-1].endswith("of 500 are shown]")
+
+
 def test_short_json_says_what_it_lacks():
     text = shown(json.dumps({"items": list(range(500)), "next": "x"}), 300).partition("\n")[0]
     found = json.loads(text)["items"]

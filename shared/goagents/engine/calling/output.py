@@ -1,6 +1,7 @@
 """What of a tool's result goes to the model, by one rule for all kinds: no secrets, a bound, a note of what was cut."""
 
 import json
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -13,6 +14,7 @@ _LEAST_JSON = 256  # bytes: in less, shortened JSON says nothing
 _DEPTH = 32
 _REMEDY = "to see the rest, ask for less: a filter, a narrower query, one page"
 _NOTHING = Redactor()
+_BEGIN = re.compile(r"(?:[^\n]{0,500}\n){0,4}?\s*([{\[])")  # of JSON, after the few lines that may precede it
 
 
 def bounded(result: ToolResult, limit: int, redactor: Redactor = _NOTHING) -> ToolResult:
@@ -42,7 +44,7 @@ def _text(text: str, left: int, most: int, redactor: Redactor) -> tuple[str, int
     size = len(encoded) if len(read) == len(text) else len(text.encode(errors="replace"))
     if size <= left:
         return encoded.decode(), size
-    if len(read) == len(text) and left >= _LEAST_JSON and read.lstrip()[:1] in ("{", "["):
+    if len(read) == len(text) and left >= _LEAST_JSON:
         short = _shortened(encoded.decode(), left)
         if short is not None:
             return f"{short}\n[cut: this is a part of {size} bytes of JSON; {_REMEDY}]", size
@@ -52,10 +54,17 @@ def _text(text: str, left: int, most: int, redactor: Redactor) -> tuple[str, int
 
 
 def _shortened(text: str, limit: int) -> str | None:
-    """Return JSON of about `limit` bytes that begins like `text`; None where that is no JSON, or nothing of it fits."""
+    """Return JSON of about `limit` bytes that begins like `text`; None where that is no JSON, or nothing of it fits.
+
+    A line or two before it (`HTTP 200 OK`) stay as they are.
+    """
+    begin = _BEGIN.match(text)
+    if begin is None:
+        return None
+    head, body = text[: begin.start(1)], text[begin.start(1) :]
     try:
-        short, _ = _shorten(json.loads(text), limit, _DEPTH)
-        written = _json(short)
+        short, _ = _shorten(json.loads(body), limit - len(head.encode()), _DEPTH)
+        written = head + _json(short)
     except (ValueError, RecursionError):
         return None
     return written if len(written.encode(errors="replace")) <= limit + limit // 4 else None
