@@ -318,6 +318,10 @@ class TestSecrets:
         assert text_of(await at.call(at.tool("k3y99 of the west"))) == "[redacted] of the west"
         assert text_of(await at.call(at.tool("k3y99 of the west", entry=1), entry=1)) == "[redacted] of the [redacted]"
 
+    async def test_a_reference_that_cannot_be_read_is_for_whoever_opens_the_tool(self, make: Any):
+        at = make(url="https://api.example.com/${", headers={"X-Key": "${not closed"})
+        assert text_of(await at.call(at.tool("found"))) == "found"
+
     async def test_what_is_no_secret_is_shown(self, make: Any):
         at = make(
             url="https://${HOST}/v1", description="of ${SHOP}", environ={"HOST": "api.example.com", "SHOP": "Acme Ltd"}

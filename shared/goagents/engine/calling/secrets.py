@@ -87,7 +87,7 @@ def _parts(value: str) -> tuple[str, ...]:
 def _headers_of(spec: ToolSpec) -> Iterator[str]:
     """Yield the headers that hold references, and each reference alone, unresolved."""
     for text in spec.headers.values():
-        if found := references(text):
+        if found := _found(text):
             yield from (text, *(f"${{{reference.key}}}" for reference in found))
 
 
@@ -95,7 +95,7 @@ def _texts_of(spec: ToolSpec) -> Iterator[str]:
     """Yield every reference of an entry but those of headers, and of a URL's origin, unresolved."""
     for name, value in spec.model_dump(mode="json", exclude=_TOLD, exclude_unset=True).items():
         for text in _texts(value):
-            found = _beyond_origin(text) if name in _URLS else references(text)
+            found = _beyond_origin(text) if name in _URLS else _found(text)
             yield from (f"${{{reference.key}}}" for reference in found)
 
 
@@ -110,10 +110,17 @@ def _texts(value: Any) -> Iterator[str]:
             yield from _texts(item)
 
 
+def _found(text: str) -> tuple[Reference, ...]:
+    try:
+        return references(text)
+    except ValueError:
+        return ()  # wrong syntax: whoever opens the tool says so
+
+
 def _beyond_origin(url: str) -> Iterator[Reference]:
     """Yield the references of a URL but those that make up its origin: hosts are named in errors and in answers."""
     seen = ""
-    for part in parse(url):
+    for part in parse(url) if _found(url) else ():
         if isinstance(part, str):
             seen += part
         elif "/" in seen.partition("://")[2] or "?" in seen:
