@@ -1,10 +1,12 @@
 """`status`: clusters, agents, instances, tools."""
 
+import math
 from collections.abc import Sequence
+from datetime import UTC, datetime
 
 import click
 
-from goagents.resources import Agent, Cluster
+from goagents.resources import Agent, Cluster, ToolStatus
 
 from .main import command
 from .options import client_of, cluster_option, output_option, server_options
@@ -65,11 +67,23 @@ def _show_one(cluster: Cluster) -> None:
         print_table(
             ("TOOL", "TYPE", "STATUS", "DETAIL"),
             (
-                (f"{agent.name}/{tool.name}", tool.type, tool.status, tool.detail)
+                (f"{agent.name}/{tool.name}", tool.type, tool.status, detail_of(tool))
                 for agent in cluster.agents
                 for tool in agent.tools
             ),
         )
+
+
+def detail_of(tool: ToolStatus) -> str | None:
+    """Return why a tool is not on offer, and which of its hosts are left alone for how long."""
+    now = datetime.now(UTC)
+    circuits = (
+        f"{circuit.host or 'it'} is not called for {max(0, math.ceil((circuit.until - now).total_seconds()))}s"
+        if circuit.state == "open" and circuit.until is not None
+        else f"{circuit.host or 'it'} is tried again"
+        for circuit in tool.circuits
+    )
+    return "; ".join(filter(None, [tool.detail, *circuits])) or None
 
 
 def _show_agents(agents: Sequence[Agent]) -> None:
