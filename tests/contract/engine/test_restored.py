@@ -23,21 +23,31 @@ from tests.support.durable import (
     texts,
     work,
 )
-from tests.support.engine import ALICE, applied
+from tests.support.engine import ALICE, Engine, applied
 from tests.support.runs import PATHS, at_rest, conversation
 
+from goagents.clock import Clock, SystemClock
 from goagents.engine import runs
 from goagents.engine.recovery.sweep import sweep
 from goagents.records import SignalRecord
 from goagents.resources import ChatResponse
 from goagents.store.base import Put, Store
 from goagents.store.sqlite import SQLiteStore
-from goagents.testing.clocks import VirtualClock
 from goagents.testing.dispatch import RecordingDispatch
 from goagents.testing.tools import FunctionTool
 
-LATER = timedelta(hours=1)  # until the backup is restored
+LATER = timedelta(minutes=10)  # until the backup is restored
 TALE = calling([call("look", 1)], [call("refund", 2)])
+
+
+class LaterClock(SystemClock):
+    """That of a machine, and of a store, some time after the backup."""
+
+    def __init__(self, later: timedelta) -> None:
+        self.later = later
+
+    def now(self) -> datetime:
+        return super().now() + self.later
 
 
 class Gate:
@@ -61,13 +71,24 @@ def back_up(path: Path, copy: Path) -> None:
 
 
 @asynccontextmanager
-async def opened(path: Path, later: timedelta = timedelta()) -> AsyncIterator[Store]:
-    """Open a store whose time is so much later, and stands still."""
-    store = SQLiteStore(str(path), clock=VirtualClock(datetime.now(UTC) + later)) if later else SQLiteStore(str(path))
+async def opened(path: Path, clock: Clock | None = None) -> AsyncIterator[Store]:
+    store = SQLiteStore(str(path), clock=clock or SystemClock())
     try:
         yield store
     finally:
         await store.aclose()
+
+
+@asynccontextmanager
+async def restored(
+    path: Path, model: Any, shop: Shop | None, queue: RecordingDispatch, later: timedelta = LATER
+) -> AsyncIterator[Engine]:
+    """Open a backup as a store, and start a process on it, some time later."""
+    clock = LaterClock(later)
+    async with opened(path, clock) as store:
+        services = process(store, model, shop, queue)
+        services.clock = clock
+        yield services
 
 
 @pytest.mark.parametrize(
@@ -93,9 +114,8 @@ async def test_a_run_in_progress_goes_on_from_the_backup(
             task.cancel()  # the machine is lost, and what it did since the backup with it
         await asyncio.wait(services.tasks)
     gate.open.set()
-    async with opened(copy, LATER) as store:
-        services = process(store, TALE, shop, queue)
-        assert (await record(store, watch.run_id)).status == "running"
+    async with restored(copy, TALE, shop, queue) as services:
+        assert (await record(services.store, watch.run_id)).status == "running"
         assert (await sweep(services)).redispatched == 1
         await work(services, queue)
         run = await runs.get_run(services, ALICE, watch.run_id)
@@ -125,21 +145,41 @@ async def test_what_was_done_since_the_backup_is_done_again_unless_the_run_is_ca
         gate.open.set()
         assert (await watch.result()).message.text == "done"
         assert len(shop.calls("refund")) == 1
-    async with opened(copies[0], LATER) as store:
-        services = process(store, TALE, shop, queue)
+    async with restored(copies[0], TALE, shop, queue) as services:
         wish = SignalRecord(kind="cancel", principal="operator", created_at=datetime.now(UTC))
-        await store.commit([Put(PATHS.signal(watch.run_id, "cancel"), wish.data())])  # as the guide's script does
+        await services.store.commit(
+            [Put(PATHS.signal(watch.run_id, "cancel"), wish.data())]
+        )  # as the guide's script does
         await sweep(services)
         await work(services, queue)
-        assert (await record(store, watch.run_id)).status == "cancelled"
+        assert (await record(services.store, watch.run_id)).status == "cancelled"
         assert len(shop.calls("refund")) == 1
         await at_rest(services, "talk")
-    async with opened(copies[1], LATER) as store:
-        services = process(store, TALE, shop, queue)
+    async with restored(copies[1], TALE, shop, queue) as services:
         await sweep(services)
         await work(services, queue)
-        assert (await record(store, watch.run_id)).status == "succeeded"
+        assert (await record(services.store, watch.run_id)).status == "succeeded"
         assert len(shop.calls("refund")) == 2
+
+
+async def test_a_run_that_is_out_of_time_by_then_fails_and_calls_nothing(tmp_path: Path):
+    live, copy, shop, queue = tmp_path / "live.db", tmp_path / "copy.db", Shop(), RecordingDispatch()
+    gate = Gate(shop.by_name["look"])
+    async with opened(live) as store:
+        services = process(store, TALE, shop)
+        await applied(services, shop_cluster())
+        watch = await say(services)
+        await gate.entered.wait()
+        back_up(live, copy)
+        gate.open.set()
+        await watch.result()
+    async with restored(copy, TALE, shop, queue, later=timedelta(hours=2)) as services:
+        assert (await sweep(services)).redispatched == 1
+        await work(services, queue)
+        run = await record(services.store, watch.run_id)
+        assert (run.status, (run.error or {}).get("code")) == ("failed", "run_timed_out")
+        assert counts(shop) == [1, 0, 1]
+        await at_rest(services, "talk")
 
 
 async def test_queues_and_keys_are_as_they_were(tmp_path: Path):
@@ -160,8 +200,7 @@ async def test_queues_and_keys_are_as_they_were(tmp_path: Path):
         assert isinstance(await third.answer(), ChatResponse)
         after = await say(services, "after", session="other", key="k4")
         assert isinstance(await after.answer(), ChatResponse)
-    async with opened(copy, LATER) as store:
-        services = process(store, model, dispatch=queue)
+    async with restored(copy, model, None, queue) as services:
         for said, key, watch in (("first", "k1", first), ("second", "k2", second), ("third", "k3", third)):
             assert (await say(services, said, key=key)).run_id == watch.run_id
         await sweep(services)
