@@ -115,7 +115,8 @@ class GoogleApi:
             "CLOUDSDK_CORE_CHECK_GCE_METADATA": "0",
             "CLOUDSDK_CORE_DISABLE_FILE_LOGGING": "1",
             "CLOUDSDK_COMPONENT_MANAGER_DISABLE_UPDATE_CHECK": "1",
-            "HTTPS_PROXY": f"http://{host}:{port}",
+            **dict.fromkeys(("HTTPS_PROXY", "https_proxy"), f"http://{host}:{port}"),
+            **dict.fromkeys(("NO_PROXY", "no_proxy"), "127.0.0.1,localhost"),
             "SSL_CERT_FILE": str(self.ca),
             "REQUESTS_CA_BUNDLE": str(self.ca),  # where gcloud forgets its own setting
         }
