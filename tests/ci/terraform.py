@@ -148,21 +148,21 @@ def check_plan(terraform: Workspace, name: str) -> str:
 
 def check_planted(terraform: Workspace) -> str:
     """What is wrong is found: otherwise that all is valid would say nothing."""
-    folder = "modules/dispatch"
-    path = terraform.terraform / folder / "main.tf"
-    text = path.read_text(encoding="utf-8")
-    terraform("init", "-input=false", "-no-color", folder=folder)
-    terraform("validate", folder=folder)
-    for name, (there, instead) in planted.SOURCE.items():
+    for module in sorted({module for module, _, _ in planted.SOURCE.values()}):
+        terraform("init", "-input=false", "-no-color", folder=f"modules/{module}")
+        terraform("validate", folder=f"modules/{module}")
+    for name, (module, there, instead) in planted.SOURCE.items():
+        path = terraform.terraform / "modules" / module / "main.tf"
+        text = path.read_text(encoding="utf-8")
         if there not in text:
-            raise Failed(f"{there!r} is no longer in {folder}/main.tf: mend tests/infra/terraform/planted.py")
+            raise Failed(f"{there!r} is no longer in {module}/main.tf: mend tests/infra/terraform/planted.py")
         path.write_text(text.replace(there, instead, 1), encoding="utf-8")
         try:
-            terraform("validate", folder=folder)
+            terraform("validate", folder=f"modules/{module}")
         except Failed:
+            path.write_text(text, encoding="utf-8")
             continue
-        raise Failed(f"planted in {folder}, and not found: {name}")
-    path.write_text(text, encoding="utf-8")
+        raise Failed(f"planted in the module {module}, and not found: {name}")
     return f"{len(planted.SOURCE)} in the source, {len(planted.PLAN)} in the plan, each of them found"
 
 

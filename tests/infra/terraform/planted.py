@@ -109,18 +109,28 @@ PLAN: Mapping[str, Callable[[Plan], None]] = {
     "a path that goes to another function": _agents_before_chat,
 }
 
-# In modules/dispatch/main.tf: what is there, and what is planted instead.
-SOURCE: Mapping[str, tuple[str, str]] = {
-    "an attribute that there is not": ("max_attempts       = 20", "max_tries = 20"),
-    "a block that there is not": ("  rate_limits {", "  limits {"),
-    "a block twice": ("  http_target {", '  http_target {\n    uri = "https://example.com"\n  }\n\n  http_target {'),
-    "a required attribute that is not set": ("  location = var.region\n  name     = var.name\n\n  rate", "  rate"),
-    "a text for a number": ("retry_count = 0", 'retry_count = "none"'),
-    "a resource that there is not": ('"google_cloud_tasks_queue" "runs"', '"google_cloud_task_queue" "runs"'),
-    "an attribute of another one that there is not": (
+# The module, what is there in its main.tf, and what is planted instead.
+SOURCE: Mapping[str, tuple[str, str, str]] = {
+    "an attribute that there is not": ("dispatch", "max_attempts       = 20", "max_tries = 20"),
+    "a block that there is not": ("dispatch", "  rate_limits {", "  limits {"),
+    "a block twice": (
+        "dispatch",
+        "  http_target {",
+        '  http_target {\n    uri = "https://a.b"\n  }\n\n  http_target {',
+    ),
+    "a required attribute that is not set": ("dispatch", "  location = var.region\n  name     = var.name\n", ""),
+    "a text for a number": ("dispatch", "retry_count = 0", 'retry_count = "none"'),
+    "a resource that there is not": (
+        "dispatch",
+        '"google_cloud_tasks_queue" "runs"',
+        '"google_cloud_task_queue" "runs"',
+    ),
+    "an attribute of another that is not there": (
+        "dispatch",
         "google_cloud_tasks_queue.runs.name",
         "google_cloud_tasks_queue.runs.title",
     ),
+    "a value that there is not": ("registry", 'action = "KEEP"', 'action = "HOLD"'),
 }
 
 

@@ -1,12 +1,14 @@
 """A provider that has the google provider's schema and nothing behind it, for `terraform validate`, `plan` and `test`.
 
-It is started by Terraform, in an environment of its own (provider-requirements.txt), and serves google.json. It plans
-what is configured, leaves to "known after apply" what the real one fills in, and refuses to apply.
+It is started by Terraform, in an environment of its own (provider-requirements.txt), and serves google.json. It refuses
+values that there are not, plans what is configured, leaves what the real one fills in to be known after apply, and
+refuses to apply.
 """
 
 import json
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -75,8 +77,22 @@ def _planned(block: Block, state: dict[str, Any]) -> dict[str, Any]:
     for name, nested in block["blocks"].items():
         value = state.get(name)
         for inner in [value] if isinstance(value, dict) else value if isinstance(value, list) else ():
-            _planned(nested["block"], inner)
+            if isinstance(inner, dict):
+                _planned(nested["block"], inner)
     return state
+
+
+def _wrong(block: Block, state: dict[str, Any], place: str) -> Iterator[str]:
+    """Yield what is set to a value that there is not."""
+    for name, each in block["attributes"].items():
+        value = state.get(name)
+        if "values" in each and isinstance(value, str) and value and value not in each["values"]:
+            yield f'{place}{name}: "{value}" is none of {", ".join(each["values"])}'
+    for name, nested in block["blocks"].items():
+        value = state.get(name)
+        for inner in [value] if isinstance(value, dict) else value if isinstance(value, list) else ():
+            if isinstance(inner, dict):
+                yield from _wrong(nested["block"], inner, f"{place}{name}.")
 
 
 class Schemas(rpc.ProviderServicer):
@@ -104,7 +120,10 @@ class Schemas(rpc.ProviderServicer):
         return pb.ValidateProviderConfig.Response()
 
     def ValidateResourceConfig(self, request: Any, context: Any) -> Any:  # noqa: N802 - the protocol's
-        return pb.ValidateResourceConfig.Response()
+        answer = pb.ValidateResourceConfig.Response()
+        for text in _wrong(_SCHEMA["resource"][request.type_name], _unpacked(request.config), ""):
+            answer.diagnostics.add(severity=pb.Diagnostic.ERROR, summary=text)
+        return answer
 
     def ValidateDataResourceConfig(self, request: Any, context: Any) -> Any:  # noqa: N802 - the protocol's
         return pb.ValidateDataResourceConfig.Response()

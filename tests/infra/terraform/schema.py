@@ -5,9 +5,10 @@ committed (google.json) is what this makes of it:
 
     python -m tests.infra.terraform.schema
 
-Run it after infra/terraform uses a new type of resource. From the package's declarations (.d.ts) come names, types and
-what is required, from its code (.js) what is a block and what is a set. Not known there, and so not checked: which
-optional attributes the provider fills in (all that are simple and at the top count as such), and which values it takes.
+Run it after infra/terraform uses a new type of resource. From the package's declarations (.d.ts) come names, types,
+what is required and, where it says so, which values there are; from its code (.js) what is a block and what is a set.
+Not known there, and so not checked: which optional attributes the provider fills in (all that are simple and at the top
+count as such), what excludes what, and values whose form is told in words only.
 """
 
 import json
@@ -36,7 +37,8 @@ _SIMPLE = {
     "string[]": ["list", "string"],
     "number[]": ["list", "number"],
 }
-_MEMBER = re.compile(r"#(\w+) \w+#\1\}(?:(?!#\w+ \w+#).)*?readonly \w+(\??): (\{.*?\}|[^;]+);", re.DOTALL)
+_MEMBER = re.compile(r"/\*\*((?:(?!\*/).)*?#(\w+) \w+#\2\}.*?)\*/\s*readonly \w+(\??): (\{.*?\}|[^;]+);", re.DOTALL)
+_VALUES = re.compile(r'Possible values: (\["[^\]]*\])')
 _FIELD = re.compile(r'\n +(\w+): \{\n +value: .*?\n +isBlock: (true|false),\n +type: "(\w+)"')
 
 
@@ -75,7 +77,7 @@ class Module:
         shape = {field: (block == "true", kind) for field, block, kind in (self._top if top else self._shape(name))}
         attributes: dict[str, Any] = {}
         blocks: dict[str, Any] = {}
-        for field, optional, written in _MEMBER.findall(self._interfaces[name]):
+        for about, field, optional, written in _MEMBER.findall(self._interfaces[name]):
             is_block, kind = shape[field]
             kinds = written.removesuffix(" | cdktf.IResolvable").strip()
             if is_block:
@@ -90,6 +92,8 @@ class Module:
                 continue
             filled_in = top and kind == "simple"
             attributes[field] = {"type": _type(kinds, kind), "is": _is(required=not optional, computed=filled_in)}
+            if (found := _VALUES.search(about)) and attributes[field]["type"] == "string":
+                attributes[field]["values"] = json.loads(found[1])
         for field, kind in self._computed(owner):
             if field not in attributes and field not in blocks:
                 attributes[field] = {"type": kind, "is": "computed"}
