@@ -60,7 +60,7 @@ class ToolCallPart:
 @with_config(_STRICT)
 @dataclass(frozen=True, slots=True)
 class ToolResultPart:
-    """What a call came to. `unknown`: its process died, and nobody knows whether the call took effect.
+    """What a call came to. `unknown`: its process died or no answer came, and nobody knows whether it took effect.
 
     `foreign`: the words are the tool's, and go to the model marked as data.
     """

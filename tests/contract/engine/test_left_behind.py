@@ -197,7 +197,8 @@ async def made_older(store: Store, run_id: str) -> None:
     data = {name: (await store.get_many([path])).documents[path].data for name, path in paths.items()}
     run = {name: value for name, value in data["run"].items() if name not in NEW}
     step = {**data["step"], "intents": [{"call_id": i["call_id"], "name": i["name"]} for i in data["step"]["intents"]]}
-    session = {name: value for name, value in data["session"].items() if name not in ("queue", "compacted", "summary", "doubts")}
+    new = ("queue", "compacted", "summary", "doubts")
+    session = {name: value for name, value in data["session"].items() if name not in new}
     records = {"run": run, "step": step, "session": session}
     await store.commit([Put(paths[name], record) for name, record in records.items()])
 

@@ -11,7 +11,7 @@ from typing import Literal
 from goagents.engine.failures import traceback_of
 from goagents.engine.loaded import OpenTool
 from goagents.errors import GoAgentsError, ToolError, ToolTimedOut
-from goagents.messages import ToolCallPart
+from goagents.messages import TextPart, ToolCallPart
 from goagents.telemetry.base import Unexpected
 from goagents.tools.base import ToolContext, ToolResult, text_result
 
@@ -23,6 +23,10 @@ from .results import Done
 from .retrying import persist
 from .surroundings import Surroundings
 
+IN_DOUBT = (
+    "Nobody knows whether the call took effect. Find out before you do it again; the same call again needs a person's "
+    "approval."
+)
 _CLAIM_SLACK = 5.0  # seconds that a claim of the cache outlasts the call it is for
 
 
@@ -148,15 +152,17 @@ class Passage:
                 result = await self.tool.tool.call(self.call.arguments, self.context)
         except TimeoutError:
             cut = seconds < definition.timeout
-            doubt = " It may have taken effect all the same." if definition.effect == "unsafe" else ""
-            done = _said("timeout", f"The tool gave no answer within {seconds:.3g} s.{doubt}", cut=cut)
-            return done if cut else replace(done, result=replace(done.result, fault="server"))
+            done = _said("timeout", f"The tool gave no answer within {seconds:.3g} s.", cut=cut)
+            done = done if cut else replace(done, result=replace(done.result, fault="server"))
+            return self._in_doubt(done) if definition.effect == "unsafe" else done
         except ToolError as error:
             if not error.sent:
                 self.begun.discard(self.call.id)
             failed = ToolResult(text_result(str(error)).content, True, error.fault, error.retry_after)
             outcome = "timeout" if isinstance(error, ToolTimedOut) else "error"
-            return Done(outcome, self._bounded(failed), foreign=True, sent=error.sent)
+            done = Done(outcome, self._bounded(failed), foreign=True, sent=error.sent)
+            unanswered = error.sent and error.fault == "server"
+            return self._in_doubt(done) if unanswered and definition.effect == "unsafe" else done
         except GoAgentsError as error:
             return Done("error", self._bounded(text_result(str(error), is_error=True)), foreign=True)
         except Exception as error:  # noqa: BLE001 - a tool is foreign code: its defect must not end the run
@@ -165,6 +171,12 @@ class Passage:
             self.around.telemetry.emit(Unexpected(where, clean(repr(error)), clean(traceback_of(error))))
             return _said("error", "The tool failed unexpectedly.")
         return Done("error" if result.is_error else "ok", self._bounded(result), foreign=True)
+
+    def _in_doubt(self, done: Done) -> Done:
+        """No answer is no answer: the call may have taken effect all the same."""
+        return replace(
+            done, unknown=True, result=replace(done.result, content=(*done.result.content, TextPart(IN_DOUBT)))
+        )
 
     def _bounded(self, result: ToolResult) -> ToolResult:
         return bounded(result, self.tool.tool.definition.max_output, self.around.secrets.redactor(self.tool.spec.name))

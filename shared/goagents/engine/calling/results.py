@@ -13,7 +13,8 @@ class Done:
     """`outcome` as ToolCallFinished has it. `foreign`: the words are the tool's, not ours.
 
     `sent` is False where the call surely never reached a server. `cut`: the run's own end cut it short. `cache` is how
-    the result cache had to do with it: "shared" is the answer of a call that was under way.
+    the result cache had to do with it: "shared" is the answer of a call that was under way. `unknown`: an unsafe call
+    reached its server, or may have, and no answer came.
     """
 
     outcome: str
@@ -23,6 +24,7 @@ class Done:
     cut: bool = False
     attempts: int = 1
     cache: Cache | None = None
+    unknown: bool = False
 
     @property
     def retry_after(self) -> float | None:

@@ -110,12 +110,19 @@ def _must_wait(
 
 def _in_doubt(found: Review, call: ToolCallPart, sent: ToolCallPart, toolbox: Toolbox) -> None:
     """A person is shown what was sent, and so is the model."""
-    tool = toolbox.tools.get(call.name)
-    if tool is not None and tool.spec.unknown_outcome == "wait":
-        found.waiting.append(_wait(sent, "unsafe", "outcome_unknown"))
+    if asks_a_person(toolbox, sent, found):
         return
     note = found.edited.get(call.id)
     found.answered[call.id] = replace(_answer(call, f"{UNKNOWN}\n{note}" if note else UNKNOWN), unknown=True)
+
+
+def asks_a_person(toolbox: Toolbox, sent: ToolCallPart, found: Review) -> bool:
+    """Have the run wait with a call whose outcome nobody knows, where its tool says so."""
+    tool = toolbox.tools.get(sent.name)
+    if tool is None or tool.spec.unknown_outcome != "wait":
+        return False
+    found.waiting.append(_wait(sent, "unsafe", "outcome_unknown"))
+    return True
 
 
 def _wait(call: ToolCallPart, effect: Effect, reason: Literal["approval", "outcome_unknown"]) -> WaitingCall:

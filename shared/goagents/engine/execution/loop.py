@@ -26,7 +26,7 @@ from goagents.spec.cluster import ContextPolicy
 from goagents.telemetry.base import ModelCallFinished, Telemetry
 
 from .aftermath import Carried
-from .approval import effect_of, fingerprint, review, unknown_calls
+from .approval import asks_a_person, effect_of, fingerprint, review, unknown_calls
 from .compaction import summarize
 from .context import History, compact, cut, shrink
 from .pace import HandOffDue, Pace
@@ -311,11 +311,14 @@ async def _call_tools(turn: Turn, asked: Message, before: Recorded) -> AsyncGene
     async with aclosing(turn.caller.call_all(tuple(found.run), turn.steps.number)) as done:
         async for one in done:
             part = _with_note(one.result, found.edited.get(one.call.id))
-            results[one.call.id] = part
-            _remember(turn, one.call, part)
             if part.unknown:
                 asked_for = next(call for call in calls if call.id == one.call.id)
                 turn.steps.doubts |= {fingerprint(each.name, each.arguments) for each in (asked_for, one.call)}
+                if asks_a_person(turn.caller.toolbox, one.call, found):
+                    turn.caller.begun.discard(one.call.id)
+                    continue
+            results[one.call.id] = part
+            _remember(turn, one.call, part)
             yield _finished(one)
             await _take_down(turn, calls, part, last=len(results) == len(calls))
     if found.waiting:

@@ -83,7 +83,7 @@ class Caller:
             )
         )
         foreign = done.foreign and tool is not None and tool.spec.frame
-        part = ToolResultPart(call.id, call.name, result.content, result.is_error, foreign=foreign)
+        part = ToolResultPart(call.id, call.name, result.content, result.is_error, done.unknown, foreign)
         return CallDone(call, part, duration)
 
     async def _call(self, call: ToolCallPart, step: int) -> Done:
