@@ -50,8 +50,7 @@ output "first_commands" {
     export GOAGENTS_SERVER=${var.domain != null ? "https://${var.domain}" : lookup(local.urls, "gateway", "")}
     export GOAGENTS_API_KEY="$(gcloud auth print-identity-token)"
     curl --header "Authorization: Bearer $GOAGENTS_API_KEY" "$GOAGENTS_SERVER/ready"
-    goagents deploy --cluster examples/customer-support/cluster.yaml
+    goagents deploy --cluster cluster.yaml
     goagents status
-    goagents chat --cluster customer-support --agent intent-classifier "Where is my order?"
   EOT
 }
