@@ -17,6 +17,7 @@
     tenants/{t}/tool_answers/{hash}                ToolAnswerRecord   the cache of tools' answers
     tenants/{t}/deliveries/{run}.{event}           DeliveryRecord     a webhook on its way
     tenants/{t}/usage/{yyyymmdd}-{shard}           counters, see UsageRecord
+    tenants/{t}/deletions/{uid}                    DeletionRecord     of a cluster; and `tenants/{t}` itself
 
 Only runs are leased. A slot, an instance and a session point at the run that holds them. Unknown fields are ignored,
 so that records of a newer version can be read while both versions serve.
@@ -145,9 +146,10 @@ class RunRecord(Record):
     `head` is the number of its user message, None while the run waits for another one of its session. `attempt` counts
     executions; `crashes` those that ended in a crash since the step `crashed_step`. `unfinished` are the ids of calls
     that were in progress when the run was handed on: what they came to is not known. `waiting` is a `resources.Waiting`
-    as JSON, `decisions` what people decided, by the call's id, `doubts` the fingerprints of its calls whose outcome
-    nobody knows. `event` is the id of the last event that holds.
-    `webhook` is the URL to tell of the end. `give_up_at` is when a waiting run fails, `waited` the seconds it waited.
+    as JSON, `decisions` what people decided, by the call's id, `doubts` the fingerprints of calls whose outcome nobody
+    knows. `event` is the id of the last event that holds, `key` the hash of its Idempotency-Key, `webhook` the URL to
+    tell of the end. `interrupts`: it was to take the place of the run before it. `give_up_at` is when a waiting run
+    fails, `waited` the seconds it waited.
     """
 
     id: str
@@ -173,6 +175,8 @@ class RunRecord(Record):
     doubts: list[str] = Field(default_factory=list)
     event: str | None = None
     webhook: str | None = None
+    key: str | None = None
+    interrupts: bool | None = None
     input: dict[str, Any]
     output: dict[str, Any] | None = None
     stop_reason: str | None = None
@@ -244,6 +248,12 @@ class IdempotencyRecord(Record):
     run: str
     payload_hash: str
     expire_at: datetime
+
+
+class DeletionRecord(Record):
+    namespace: str
+    name: str
+    deleted_at: datetime
 
 
 class ToolAnswerRecord(Record):
@@ -376,6 +386,12 @@ class Paths:
 
     def tool_answer(self, key: str) -> str:
         return f"{self.root}/tool_answers/{key}"
+
+    def deletions(self) -> str:
+        return f"{self.root}/deletions"
+
+    def deletion(self, cluster_uid: str) -> str:
+        return f"{self.deletions()}/{cluster_uid}"
 
     def usage(self) -> str:
         return f"{self.root}/usage"

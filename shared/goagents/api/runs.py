@@ -52,10 +52,10 @@ async def get_events(request: Request) -> ASGIApp:
     """All events behind the cursor, then those to come, until the run is over or the request takes too long."""
     services, principal = session_of(request)
     Shutdown.of_process().interrupt_late(services)  # a run that was left behind goes on here
-    run_id, after = params.run_id(request), params.cursor(request)
-    watch = await runs.watch(services, principal, run_id)
+    run_id, after = params.run_id(request), params.cursor(request) or START
+    watch = await runs.watch(services, principal, run_id, after)
     call_of(request).run_id = run_id
-    return event_stream(request, watch.events(after or START), watch, longest=services.config.server.timeout)
+    return event_stream(request, watch.events(after), watch, longest=services.config.server.timeout)
 
 
 async def cancel(request: Request) -> Response:

@@ -28,6 +28,7 @@ _RECORDS: Mapping[str, type[records.Record]] = {
     "idempotency": records.IdempotencyRecord,
     "tool_answers": records.ToolAnswerRecord,
     "deliveries": records.DeliveryRecord,
+    "deletions": records.DeletionRecord,
     "usage": records.UsageRecord,
 }
 _FIELDS = {group: (*record.model_fields, "_write") for group, record in _RECORDS.items()} | {

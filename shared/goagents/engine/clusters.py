@@ -12,7 +12,7 @@ from goagents.resources import Agent, Cluster, ClusterApplied, ListOf
 from goagents.spec.cluster import AgentCluster
 from goagents.store.base import ABSENT, AtVersion, Document, Filter, Merge, Put, Query
 
-from .deletion import delete_all
+from .deletion import delete_marked
 from .loaded import LoadedCluster
 from .optimistic import until_applied
 from .services import Services
@@ -209,18 +209,28 @@ async def _scale_once(
 async def delete_cluster(services: Services, principal: Principal, namespace: str, name: str) -> None:
     """Delete a cluster with its generations, sessions and runs; runs in progress lose their lease and end.
 
-    Raises NotFound. Interrupted half-way, it goes on where it was when called again.
+    Once this returns nothing of it is executed. Raises NotFound. Interrupted half-way, it goes on where it was when
+    called again, and by the sweeper.
     """
     paths = Paths(principal.tenant)
     path = paths.cluster(namespace, name)
+    uid: str | None = None
 
-    async def mark() -> ClusterRecord:
+    async def attempt() -> None:
+        nonlocal uid
         document = (await services.store.get_many([path])).get(path)
+        if uid is not None and (document is None or document.data["uid"] != uid):
+            return  # it was us, and the answer was lost; or the sweeper was faster
         if document is None:
             raise cluster_not_found(namespace, name)
-        await services.store.commit([Merge(path, {"status": "deleting"}, AtVersion(document.version))])
-        return ClusterRecord.of(document.data)
+        uid = document.data["uid"]
+        if (
+            document.data.get("status") != "deleting"
+        ):  # else somebody is at it, and the first one to end it has ended it
+            mark = {"status": "deleting"}
+            done = await services.store.commit([Merge(path, mark, AtVersion(document.version))])
+            document = Document(path, {**document.data, **mark}, done.versions[path])
+        forget(services, path)
+        await delete_marked(services.store, services.clock, paths, document)
 
-    record = await until_applied(services.clock, mark)
-    forget(services, path)
-    await delete_all(services.store, paths, record)
+    await until_applied(services.clock, attempt)

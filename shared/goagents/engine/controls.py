@@ -27,7 +27,7 @@ from .optimistic import until_applied
 from .recovery.pointers import enqueue, unowned
 from .recovery.takeover import Found, Takeover, find_run
 from .services import Services
-from .specs import load_pinned
+from .specs import check_living, load_pinned
 from .views import run_view
 
 ATTEMPTS = 8
@@ -129,6 +129,8 @@ async def approve(services: Services, principal: Principal, run_id: str, decisio
             raise Conflict(f"The run {run_id} waits for nobody: it is {found.run.status}.")
         waiting = Waiting.model_validate(found.run.waiting)
         decided = _decided(waiting, decisions, principal)
+        path = paths.cluster(found.run.namespace, found.run.cluster)
+        check_living((await services.store.get_many([path])).get(path), found.run)
         await _check_arguments(services, paths, found.run, waiting, decisions)
         return await _resume(services, found, decided, token)
 
@@ -140,8 +142,8 @@ async def approve(services: Services, principal: Principal, run_id: str, decisio
 async def _resume(services: Services, found: Found, decided: dict[str, dict[str, Any]], token: str) -> RunRecord:
     """Commit the decisions, and that a worker is to go on."""
     run = found.run
-    waiting = Waiting.model_validate(run.waiting)
-    waited = run.waited + max(0.0, (services.clock.now() - waiting.since).total_seconds())
+    # by the store's clock, and it wrote the lease last as the run began to wait
+    waited = run.waited + max(0.0, (found.read_at - found.lease.renewed_at).total_seconds())
     changed: dict[str, Any] = {
         "status": "handed_off",
         "decisions": {**(run.decisions or {}), **decided},

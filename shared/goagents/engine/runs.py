@@ -12,6 +12,7 @@ from pydantic_core import to_json
 from goagents.access.principal import Principal
 from goagents.dispatch.base import Task
 from goagents.errors import Conflict, Invalid, NotFound, StoreError
+from goagents.events import Cursor
 from goagents.ids import new_id
 from goagents.messages import Message, TextPart
 from goagents.records import Paths, RunRecord
@@ -32,7 +33,7 @@ from .recovery.worker import take_up
 from .services import Services
 from .specs import load
 from .views import run_view
-from .watching import Watch
+from .watching import START, Watch, check_cursor
 
 __all__ = ["RunHandle", "start"]
 
@@ -108,9 +109,13 @@ async def _again(services: Services, paths: Paths, run_id: str, until: float) ->
     return watch
 
 
-async def watch(services: Services, principal: Principal, run_id: str) -> Watch:
-    """Return a run of this principal to follow, for as long as a request may take. Raises NotFound."""
+async def watch(services: Services, principal: Principal, run_id: str, after: Cursor = START) -> Watch:
+    """Return a run of this principal to follow, for as long as a request may take.
+
+    `after` is the last event that its follower has seen. Raises NotFound, Invalid where the run cannot have it.
+    """
     run = (await owned(services, principal, run_id)).run
+    check_cursor(run, after)
     until = services.clock.monotonic() + services.config.server.timeout
     agent = str(AgentId(run.namespace, run.cluster, run.agent))
     return Watch(services, Paths(principal.tenant), run.id, run.session, agent, until)

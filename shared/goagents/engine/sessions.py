@@ -5,9 +5,10 @@ from goagents.errors import NotFound, SessionBusy
 from goagents.messages import MESSAGE
 from goagents.records import MessageRecord, Paths, SessionRecord
 from goagents.resources import ListOf, Session, SessionMessage
-from goagents.store.base import AtVersion, Document, Merge, Query
+from goagents.store.base import Document, Query
 
 from .deletion import delete_session_records
+from .optimistic import until_applied
 from .recovery.pointers import DELETING, Pointer, recover
 from .recovery.turns import advance
 from .services import Services
@@ -59,7 +60,29 @@ async def list_messages(
 
 
 async def delete_session(services: Services, principal: Principal, session_id: str) -> None:
-    """Delete a session and its messages. Raises NotFound, and SessionBusy while a run is in progress."""
+    """Delete a session and its messages. Raises NotFound, and SessionBusy while a run is in progress.
+
+    Interrupted half-way, it takes no new run, and the sweeper goes on.
+    """
+    paths = Paths(principal.tenant)
+    began = False
+
+    async def attempt() -> None:
+        nonlocal began
+        try:
+            document = await _idle(services, principal, session_id)
+        except NotFound:
+            if began:
+                return  # it was us, and the answer was lost; or somebody else was faster
+            raise
+        began = True
+        await delete_session_records(services.store, paths, document)
+
+    await until_applied(services.clock, attempt)
+
+
+async def _idle(services: Services, principal: Principal, session_id: str) -> Document:
+    """Return a session in which nothing is in progress. Raises NotFound, SessionBusy."""
     paths = Paths(principal.tenant)
     document, record = await _find(services, principal, session_id)
     if record.active_run not in (None, DELETING):
@@ -70,5 +93,4 @@ async def delete_session(services: Services, principal: Principal, session_id: s
         document, record = await _find(services, principal, session_id)
     if record.active_run not in (None, DELETING):
         raise SessionBusy(f"The session is busy with the run {record.active_run}; wait for it to end.", retry_after=1)
-    await services.store.commit([Merge(document.path, {"active_run": DELETING}, AtVersion(document.version))])
-    await delete_session_records(services.store, paths, session_id)
+    return document

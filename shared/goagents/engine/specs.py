@@ -9,6 +9,7 @@ from goagents.spec.plugins import STORED
 from goagents.store.base import Document
 
 from .loaded import LoadedCluster
+from .names import AgentId
 from .services import Services
 
 MAX_CACHED = 512
@@ -26,6 +27,12 @@ def living(document: Document | None, namespace: str, name: str) -> ClusterRecor
     return record
 
 
+def check_living(document: Document | None, run: RunRecord) -> None:
+    """Raises NotFound where the cluster of `run` (its document, if there is one) was deleted: it is not executed."""
+    if living(document, run.namespace, run.cluster).uid != run.cluster_uid:
+        raise cluster_not_found(run.namespace, run.cluster)
+
+
 def cached(services: Services, paths: Paths, namespace: str, name: str) -> LoadedCluster | None:
     return services.specs.get(paths.cluster(namespace, name))
 
@@ -35,6 +42,19 @@ async def load(services: Services, paths: Paths, namespace: str, name: str) -> L
     path = paths.cluster(namespace, name)
     snapshot = await services.store.get_many([path])
     return await load_generation(services, paths, living(snapshot.get(path), namespace, name))
+
+
+async def load_with_agent(services: Services, paths: Paths, agent: AgentId) -> LoadedCluster:
+    """Return the cluster, as this process knows it where that has the agent: a newer one may have it. Raises NotFound.
+
+    What is known may be older than the store's; who uses it compares it with the record that is read later.
+    """
+    known = cached(services, paths, agent.namespace, agent.cluster)
+    if known is not None and known.manifest.agent(agent.agent) is not None:
+        return known
+    cluster = await load(services, paths, agent.namespace, agent.cluster)
+    cluster.agent(agent.agent)
+    return cluster
 
 
 async def load_generation(services: Services, paths: Paths, record: ClusterRecord) -> LoadedCluster:

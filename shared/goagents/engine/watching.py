@@ -9,7 +9,7 @@ from contextlib import aclosing, suppress
 from dataclasses import dataclass
 
 from goagents.codes import by_code
-from goagents.errors import GoAgentsError, LimitExceeded, NotFound, RunError
+from goagents.errors import FieldError, GoAgentsError, Invalid, LimitExceeded, NotFound, RunError
 from goagents.events import TERMINAL_EVENTS, Cursor, EventType, RunEvent
 from goagents.messages import MESSAGE, Usage
 from goagents.records import TERMINAL, EventsRecord, Paths, RunRecord
@@ -224,6 +224,20 @@ def valid(events: list[RunEvent]) -> list[RunEvent]:
             kept = [one for one in kept if one.cursor <= limit]
         kept.append(event)
     return kept
+
+
+def check_cursor(run: RunRecord, after: Cursor) -> None:
+    """Raise Invalid where `run` cannot have an event `after`, and so none that follows it.
+
+    One that the store does not have is none of those: its process may have shown it, and died before it was recorded.
+    """
+    over = run.status in TERMINAL
+    if over and after == last_event(run).cursor:
+        return
+    if after.attempt > run.attempt or (over and run.event is not None and after > Cursor.parse(run.event)):
+        last = f"its last event is {run.event}" if over and run.event else f"it is in its attempt {run.attempt}"
+        problem = f"{after} is no event of the run {run.id}: {last}. Leave it out to begin with the first one."
+        raise Invalid(f"Last-Event-ID (or `after`): {problem}", errors=[FieldError("Last-Event-ID", problem)])
 
 
 def has_seen_end(run: RunRecord, cursor: Cursor) -> bool:

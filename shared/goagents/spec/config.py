@@ -203,7 +203,7 @@ class RunsConfig(Model):
         100, ge=1, le=1000, description="Most runs that wait in one session; one more is answered 429."
     )
     waiting_timeout: Duration = Field(7 * 86_400, gt=0, description="Time a run waits for a person until it fails.")
-    retention: Duration = Field(30 * 86_400, ge=60, description="Time a run is kept.")
+    retention: Duration = Field(30 * 86_400, ge=60, description="Time a run is kept after its end.")
 
 
 class DispatchConfig(Model):

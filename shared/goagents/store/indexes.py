@@ -19,6 +19,7 @@ class Index:
 INDEXES: tuple[Index, ...] = (
     Index("messages", ("__name__",), descending=True),
     Index("clusters", ("namespace",)),
+    Index("clusters", ("status",)),
     Index("runs", ("cluster_uid", "created_at")),
     Index("runs", ("cluster_uid", "created_at"), descending=True),
     Index("runs", ("cluster_uid", "agent", "created_at")),
@@ -35,6 +36,7 @@ INDEXES: tuple[Index, ...] = (
     Index("events", ("position",)),
     Index("deliveries", ("state", "next_at")),
     Index("sessions", ("cluster_uid", "created_at")),
+    Index("sessions", ("active_run",)),
     Index("usage", ("day",)),
 )
 

@@ -15,7 +15,7 @@ from goagents.engine.execution.deliveries import JITTER, MAX_BODY, PAUSES, attem
 from goagents.engine.services import Services
 from goagents.errors import StoreConflict, StoreUnavailable
 from goagents.records import DeliveryRecord
-from goagents.store.base import Filter, Put, Query, Store
+from goagents.store.base import Filter, Merge, Put, Query, Store
 from goagents.testing.dispatch import RecordingDispatch
 from goagents.testing.stores import PassingStore
 from goagents.testing.webhooks import DELIVERED, RecordingWebhooks
@@ -155,9 +155,16 @@ async def test_nothing_is_sent_of_what_is_absent(store: Store):
     webhooks = RecordingWebhooks()
     made = services(store, webhooks)
     await attempt(made, PATHS, "run_1", "run.completed")
-    await told(store, expire_at=NOW - timedelta(hours=1))
+    await told(store)
+    await store.commit([Merge(PATHS.delivery("run_1", "run.completed"), {"expire_at": NOW - timedelta(hours=1)})])
     await attempt(made, PATHS, "run_1", "run.completed")
     assert webhooks.deliveries == []
+
+
+async def test_a_delivery_has_time_for_all_attempts_however_soon_its_run_expires(store: Store):
+    record = await told(store, expire_at=NOW + timedelta(minutes=1))
+    assert record.expire_at is not None
+    assert record.expire_at - NOW > timedelta(seconds=sum(PAUSES))
 
 
 class OneByOne(RecordingWebhooks):

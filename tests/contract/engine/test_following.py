@@ -31,7 +31,7 @@ from goagents.engine.execution.handle import batch_write
 from goagents.engine.recovery.sweep import sweep
 from goagents.engine.recovery.worker import perform
 from goagents.engine.watching import START
-from goagents.errors import NotFound
+from goagents.errors import Invalid, NotFound
 from goagents.events import TERMINAL_EVENTS, Cursor, RunEvent
 from goagents.messages import Message, TextPart, Usage
 from goagents.providers.base import ModelEvent, ModelRequest, ModelResponse, TextDelta
@@ -319,3 +319,22 @@ async def test_attempts_of_which_nothing_holds_are_left_out(store: Store):
     assert (events[0].id, events[0].type, events[0].data["resumed_after"]) == ("4-1", "attempt", None)
     seen = await follow(services, run_id, Cursor(2, 1))
     assert [event.id for event in seen if event.type == "attempt"] == ["4-1"]
+
+
+@pytest.mark.parametrize("after", ["3-1", "1-900", "999999999-1"])
+async def test_an_event_that_a_run_cannot_have_is_told(store: Store, after: str):
+    services = process(store)
+    await applied(services)
+    watch = await say(services)
+    await watch.answer()
+    with pytest.raises(Invalid, match=f"{after} is no event of the run {watch.run_id}"):
+        await runs.watch(services, ALICE, watch.run_id, Cursor.parse(after))
+
+
+async def test_an_event_that_was_shown_and_not_recorded_is_none_of_those(store: Store):
+    """Its process died with it; the run, in its first attempt as far as the store knows, goes on."""
+    services = process(store, TALE, Shop())
+    await applied(services, shop_cluster())
+    run_id = await dies(services, KillPoint.AFTER_ADMISSION)
+    watch = await runs.watch(services, ALICE, run_id, Cursor(1, 500))
+    assert watch.run_id == run_id

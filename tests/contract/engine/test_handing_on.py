@@ -1,7 +1,7 @@
 """The time of a run, and that of the process that executes it: handed on between steps, ended when its own is up."""
 
 import asyncio
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -24,9 +24,11 @@ from tests.support.durable import (
 from tests.support.engine import ALICE, applied, manifest
 from tests.support.runs import PATHS, at_rest, conversation
 
+from goagents.clock import SystemClock
 from goagents.engine import clusters, runs
 from goagents.engine.recovery.sweep import sweep
 from goagents.errors import (
+    NotFound,
     RunTimedOut,
 )
 from goagents.resources import Run
@@ -178,3 +180,35 @@ async def test_a_process_asked_to_stop_before_a_run_has_begun(store: Store):
     await work(services, queue)
     assert (await record(store, watch.run_id)).status == "succeeded"
     assert counts(shop) == [1, 1, 1]
+
+
+class Ahead(SystemClock):
+    """A clock that is wrong by two minutes."""
+
+    def now(self) -> datetime:
+        return super().now() + timedelta(minutes=2)
+
+
+async def test_a_process_whose_clock_is_wrong_does_not_take_a_runs_time_away(store: Store):
+    queue, shop = RecordingDispatch(), Shop()
+    services, other = process(store, STEP, shop, queue), process(store, STEP, shop, queue)
+    other.clock = Ahead()
+    await applied(services, shop_cluster(agent={"timeout": "60s"}))
+    run_id = await dies(services, KillPoint.AFTER_MODEL_RESULT)
+    await sweep(services)
+    await work(other, queue)
+    assert (await record(store, run_id)).status == "succeeded"
+
+
+async def test_an_agent_that_another_process_added_is_there_at_once(store: Store):
+    services, other = process(store), process(store)
+    await applied(services)
+    await (await say(services)).answer()  # this process knows the cluster as it was
+    added = manifest()
+    more = added.spec.agents[0].model_copy(update={"name": "newcomer"})
+    added = added.model_copy(update={"spec": added.spec.model_copy(update={"agents": (*added.spec.agents, more)})})
+    await applied(other, added)
+    answer = await (await say(services, session="new", agent="support.newcomer")).answer()
+    assert not isinstance(answer, Run)
+    with pytest.raises(NotFound, match="nobody"):
+        await say(services, agent="support.nobody")

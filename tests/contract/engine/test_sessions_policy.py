@@ -330,3 +330,28 @@ async def test_a_chat_that_waits_too_long_is_told_where_its_run_is(store: Store,
     await first.finished()
     assert (await chat.result()).message.text == "re: two"
     await at_rest(services, "talk")
+
+
+async def test_of_several_interruptions_the_newest_is_answered_and_all_keep_their_order(store: Store):
+    """They come while the run in progress is another process's, which has not noticed yet."""
+    model = Answering("one")
+    services, other = (serving(process(store, model, runs={"poll_interval": 1.0})) for _ in range(2))
+    await applied(services)
+    first = await say(services, "one")
+    await model.entered.wait()
+    behind = await say(other, "behind", policy="enqueue")
+    coming = []
+    async with asyncio.timeout(30):
+        for text in ("two", "three", "four"):
+            coming.append(asyncio.create_task(say(other, text, policy="interrupt")))
+            while len(await queue_of(services)) < 1 + len(coming):  # noqa: ASYNC110 - the store tells nobody
+                await asyncio.sleep(0.01)
+        newest = await asyncio.gather(*coming)
+        for watch in (first, *newest[:2]):
+            with pytest.raises(RunCancelled, match="newer message"):
+                await watch.answer()
+        assert (await newest[2].result()).message.text == "re: four"
+        assert (await behind.result()).message.text == "re: behind"
+    said = [text for text in await texts(services) if not text.startswith("re: ")]
+    assert said == ["one", *(text for text in ("two", "three") if text in said), "four", "behind"]
+    await at_rest(services, "talk")

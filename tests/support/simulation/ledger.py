@@ -122,7 +122,7 @@ class Ledger:
     def _commit(self, writes: Sequence[Write], by: Process) -> Commit:
         kinds = classify(writes)
         name = "+".join(sorted(kinds)) or "other"
-        runs = sorted({self.called(parts[3]) for w in writes if (parts := w.path.split("/"))[2] == "runs"})
+        runs = sorted({self.called(parts[3]) for w in writes if (parts := w.path.split("/"))[2:3] == ["runs"]})
         try:
             done = self._thread.do(self.store.commit(writes))
         except Exception as error:

@@ -11,6 +11,7 @@ import random
 from dataclasses import dataclass, replace
 
 from goagents.access.principal import Principal
+from goagents.engine.deletion import ADMITTING, delete_runs_and_sessions
 from goagents.engine.execution.claim import Claim
 from goagents.engine.execution.context import History, newest_messages, read_history
 from goagents.engine.execution.journal import Journal
@@ -19,15 +20,15 @@ from goagents.engine.names import AgentId
 from goagents.engine.recovery.pointers import DELETING, Pointer, recover
 from goagents.engine.recovery.turns import advance
 from goagents.engine.services import Services
-from goagents.engine.specs import cached, living, load, load_generation
+from goagents.engine.specs import check_living, cluster_not_found, living, load_generation, load_with_agent
 from goagents.errors import Conflict, LimitExceeded, NotFound, OutcomeUnknown, SessionBusy, StoreConflict
 from goagents.events import Cursor
 from goagents.ids import new_id
-from goagents.records import IdempotencyRecord, LeaseRecord, Paths, SessionRecord
+from goagents.records import IdempotencyRecord, LeaseRecord, Paths, RunRecord, SessionRecord
 from goagents.spec.cluster import AgentSpec
-from goagents.store.base import Document, Page, Snapshot
+from goagents.store.base import MAX_PAGE, Document, Page, Snapshot
 
-from .places import Places, slot_pool, take_places
+from .places import Places, free_places, slot_pool, take_places
 from .ticket import Draft, Queued, Replay, Ticket
 
 MAX_CONFLICTS = 12
@@ -61,13 +62,12 @@ class Admission:
         self._tried: dict[str, Claim | Queued] = {}
         self._unsure = False
         self._wide = False
+        self._read_at = 0.0
 
     async def admit(self) -> Outcome:
         """Raises NotFound, Conflict, SessionBusy, LimitExceeded, StoreError."""
         ticket, services = self._ticket, self._services
-        cluster = cached(services, self._paths, ticket.agent.namespace, ticket.agent.cluster) or await load(
-            services, self._paths, ticket.agent.namespace, ticket.agent.cluster
-        )
+        cluster = await load_with_agent(services, self._paths, ticket.agent)
         give_up = services.clock.monotonic() + cluster.manifest.spec.resource_policy.queue_timeout
         conflicts = 0
         while True:
@@ -94,7 +94,34 @@ class Admission:
             if isinstance(outcome, LoadedCluster):
                 cluster = outcome
                 continue
+            if not isinstance(outcome, Replay):
+                await self._look_back(outcome)
             return outcome
+
+    async def _look_back(self, outcome: Claim | Queued) -> None:
+        """After an admission that took long: what deletes its cluster may have missed the run. Raises NotFound."""
+        services = self._services
+        if not self._unsure and services.clock.monotonic() - self._read_at < ADMITTING:
+            return
+        try:
+            await self._check_there()
+        except BaseException:
+            if isinstance(outcome, Claim):
+                free_places(services, self._paths, outcome.run, idle=False)
+            raise
+
+    async def _check_there(self) -> None:
+        """Raises NotFound where the cluster that the run was admitted to is deleted; the run is, too, then."""
+        store, keys = self._services.store, [self._cluster_path(), self._paths.run(self._run_id)]
+        snapshot = await store.get_many(keys)
+        cluster, run = (snapshot.get(key) for key in keys)
+        if run is None:  # what deletes the cluster has found it
+            raise cluster_not_found(self._ticket.agent.namespace, self._ticket.agent.cluster)
+        try:
+            check_living(cluster, RunRecord.of(run.data))
+        except NotFound:
+            await delete_runs_and_sessions(store, self._paths, run.data["cluster_uid"])
+            raise
 
     async def _wait(self, cluster: LoadedCluster) -> None:
         slots = slot_pool(self._services, self._paths, cluster.record.namespace, cluster.record.name)
@@ -155,6 +182,7 @@ class Admission:
         if ticket.key is not None:
             keys.append(self._paths.idempotency(ticket.key))
         store = self._services.store
+        self._read_at = self._services.clock.monotonic()
         snapshot, messages = await asyncio.gather(
             store.get_many(keys), store.query(newest_messages(self._paths, ticket.session))
         )
@@ -214,14 +242,36 @@ class Admission:
         if session is not None and len(session.queue) >= most:
             raise LimitExceeded(f"{most} runs wait in the session {session.id!r} (runs.max_queue).")
         draft = self._draft(cluster, agent)
-        queued = draft.queued(document, interrupt=policy == "interrupt")
+        overtaken = await self._overtaken(session) if policy == "interrupt" else None
+        queued = draft.queued(document, overtaken)
         self._tried[queued.token] = queued
         await self._services.store.commit(queued.writes)
         return queued
 
+    async def _overtaken(self, session: SessionRecord | None) -> list[RunRecord]:
+        """Return the runs at the head of the session's queue that interrupt the one in progress, too."""
+        queue, found = session.queue if session else [], list[RunRecord]()
+        for start in range(0, len(queue), MAX_PAGE):
+            paths = [self._paths.run(run) for run in queue[start : start + MAX_PAGE]]
+            snapshot = await self._services.store.get_many(paths)
+            for path in paths:
+                document = snapshot.get(path)
+                run = RunRecord.of(document.data) if document is not None else None
+                if run is None or not run.interrupts:
+                    return found
+                found.append(run)
+        return found
+
     def _draft(self, cluster: LoadedCluster, agent: AgentSpec) -> Draft:
         return Draft(
-            self._services, self._paths, self._ticket, self._principal.id, self._run_id, cluster.record, agent.name
+            self._services,
+            self._paths,
+            self._ticket,
+            self._principal.id,
+            self._run_id,
+            cluster.record,
+            agent.name,
+            agent.timeout,
         )
 
     async def _commit(
@@ -254,7 +304,11 @@ class Admission:
         journal.begin(
             done.versions[self._paths.lease(run.id)], done.committed_at, {path: done.versions[path] for path in own}
         )
-        return replace(claim, session=Document(session_write.path, after, done.versions[session_write.path]))
+        return replace(
+            claim,
+            run=run.model_copy(update={"started_at": done.committed_at}),
+            session=Document(session_write.path, after, done.versions[session_write.path]),
+        )
 
     async def _find_applied(self) -> Outcome | None:
         """After a lost answer: return the admission that the store holds after all, if one of ours is there."""
@@ -268,7 +322,8 @@ class Admission:
             return admitted or Replay(self._run_id)  # somebody has taken it up already
         take_places(self._services, self._paths, admitted.run)
         admitted.journal.begin(document.version, lease.renewed_at)
-        return admitted
+        # one commit wrote both times, unless the lease was renewed since, which only its owner does
+        return replace(admitted, run=admitted.run.model_copy(update={"started_at": lease.renewed_at}))
 
 
 def _is_busy(session: Document | None) -> bool:

@@ -1,10 +1,12 @@
 """What a caller asks for, and the records that a run begins with."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any, Literal
 
 from goagents.engine.execution.handle import batch_write
+from goagents.engine.keeping import alive_until, expiry
 from goagents.engine.names import AgentId
 from goagents.engine.services import Services
 from goagents.events import RunEvent
@@ -23,7 +25,6 @@ from goagents.records import (
 from goagents.resources import SessionPolicy
 from goagents.store.base import ABSENT, AtVersion, Document, Merge, Put, Write
 
-KEY_RETENTION = timedelta(days=1)
 INTERRUPTED = "a newer message of its session took its place"
 Kind = Literal["chat", "stream", "background"]
 
@@ -68,7 +69,7 @@ class Queued:
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """The records of a run to be."""
+    """The records of a run to be. `timeout` is its agent's, in seconds."""
 
     services: Services
     paths: Paths
@@ -77,10 +78,11 @@ class Draft:
     run_id: str
     cluster: ClusterRecord
     agent: str
+    timeout: float | None = None
 
     def running(self, head: int, slot: int, instance: int) -> RunRecord:
-        now = self.services.clock.now()
-        return self._run(now, status="running", head=head, slot=slot, instance=instance, started_at=now)
+        """Return a run that begins with its commit, whose time is the store's to say (`writes`)."""
+        return self._run(self.services.clock.now(), status="running", head=head, slot=slot, instance=instance)
 
     def _run(self, now: datetime, **more: Any) -> RunRecord:
         ticket = self.ticket
@@ -95,9 +97,10 @@ class Draft:
             agent=self.agent,
             principal=self.principal,
             webhook=ticket.webhook,
+            key=ticket.key,
             input=MESSAGE.dump_python(ticket.message, mode="json"),
             created_at=now,
-            expire_at=now + timedelta(seconds=self.services.runs.retention),
+            expire_at=expiry(self.services.runs, now, self.timeout),
             **more,
         )
 
@@ -116,12 +119,19 @@ class Draft:
         """Return what makes the run, its lease and the record of its key."""
         data = {name: value for name, value in lease.data().items() if name != "renewed_at"}
         writes: list[Write] = [
-            Put(self.paths.run(run.id), run.data(), ABSENT),
+            Put(
+                self.paths.run(run.id),
+                run.data(),
+                ABSENT,
+                server_time=("started_at",) if run.status == "running" else (),
+            ),
             Put(self.paths.lease(run.id), data, ABSENT, server_time=("renewed_at",)),
         ]
         if self.ticket.key is not None:
             key = IdempotencyRecord(
-                run=run.id, payload_hash=self.ticket.payload_hash, expire_at=run.created_at + KEY_RETENTION
+                run=run.id,
+                payload_hash=self.ticket.payload_hash,
+                expire_at=alive_until(self.services.runs, run.created_at, self.timeout),
             )
             writes.append(Put(self.paths.idempotency(self.ticket.key), key.data(), ABSENT))
         return writes
@@ -150,12 +160,19 @@ class Draft:
         )
         return Put(path, fresh.data(), ABSENT), fresh.data()
 
-    def queued(self, document: Document | None, *, interrupt: bool) -> Queued:
-        """Return a run that nobody executes: behind the session's run in progress, or its first one."""
+    def queued(self, document: Document | None, overtaken: Sequence[RunRecord] | None = None) -> Queued:
+        """Return a run that nobody executes: behind the session's run in progress, or its first one.
+
+        `overtaken`: it interrupts that one, and so do these runs of the queue's head, whose turn comes before its own:
+        their messages stay in the order they came in, and only the newest one is answered.
+        """
         session = SessionRecord.of(document.data) if document else None
         active = session.active_run if session else None
         head = (session.head if session else 0) + 1 if active is None else None
-        run = self._run(self.services.clock.now(), status="queued", attempt=0, head=head, event="0-1")
+        interrupts = True if active is not None and overtaken is not None else None
+        run = self._run(
+            self.services.clock.now(), status="queued", attempt=0, head=head, event="0-1", interrupts=interrupts
+        )
         lease = self.lease(run, "", self.services.runs.dispatch_grace, attempt=0)
         about = {"run_id": run.id, "session_id": run.session, "agent": str(self.ticket.agent)}
         writes = [
@@ -165,11 +182,15 @@ class Draft:
         if active is None or session is None:
             writes += [self.session_write(document, {"head": head, "active_run": run.id})[0], self.message(run)]
             return Queued(run.id, lease.token, writes, active=True)
-        queue = [run.id, *session.queue] if interrupt else [*session.queue, run.id]
+        place = len(session.queue) if overtaken is None else len(overtaken)
+        queue = [*session.queue[:place], run.id, *session.queue[place:]]
         writes.append(self.session_write(document, {"queue": queue})[0])
-        if interrupt:
-            writes.append(self._cancel(active, run.expire_at))
-        return Queued(run.id, lease.token, writes, active=False, interrupts=active if interrupt else None)
+        if overtaken is None:
+            return Queued(run.id, lease.token, writes, active=False)
+        # of those overtaken, all but the newest one were cancelled by the one that came behind them
+        stopped = [active, *(one.id for one in overtaken[-1:])]
+        writes += [self._cancel(one, run.expire_at) for one in stopped]
+        return Queued(run.id, lease.token, writes, active=False, interrupts=active)
 
     def _cancel(self, run: str, expire_at: datetime | None) -> Write:
         signal = SignalRecord(

@@ -25,6 +25,8 @@ _HEAVY = ("input", "output", "waiting", "steps")
 # Seconds until the next attempt, by how many there were: those that Standard Webhooks suggests.
 PAUSES = (5.0, 300.0, 1800.0, 7200.0, 18_000.0, 36_000.0, 50_400.0, 72_000.0, 86_400.0)
 JITTER = 0.2
+# However soon the run itself expires, there is time for all attempts.
+_LONGEST = timedelta(seconds=sum(PAUSES) * (1 + JITTER)) + timedelta(days=1)
 _EARLY = timedelta(seconds=1)  # a task may come a little before its time: clocks differ
 _log = logging.getLogger("goagents.webhooks")
 
@@ -53,7 +55,7 @@ def delivery_write(paths: Paths, run: RunRecord, event: str, view: Mapping[str, 
         body=_body(event, view, now),
         next_at=now,
         created_at=now,
-        expire_at=run.expire_at,
+        expire_at=max(run.expire_at, now + _LONGEST) if run.expire_at else None,
     )
     return [Put(paths.delivery(run.id, name), record.data(), ABSENT)]
 

@@ -129,10 +129,13 @@ class Execution:
         self._turn: Turn | None = None
 
     def _left(self) -> float:
-        """The seconds until the run is out of time: from its start, without those it waited for a person."""
-        run, services = self._claim.run, self._services
-        since = services.clock.now() - (run.started_at or services.clock.now())
-        limit = self._claim.agent.timeout or services.runs.timeout
+        """The seconds until the run is out of time: from its start, without those it waited for a person.
+
+        By the store's clock: the process that began the run may have another one.
+        """
+        run, taken_at = self._claim.run, self._claim.journal.lease.renewed_at
+        since = taken_at - (run.started_at or taken_at)
+        limit = self._claim.agent.timeout or self._services.runs.timeout
         return limit - since.total_seconds() + run.waited
 
     def begin(self) -> None:
@@ -276,7 +279,7 @@ class Execution:
             self._handle.unseal()
             self._handle.drop_pending()
             error = settlement.error or self._unexpected(f"settling {self._claim.run.id}", raised)
-            settlement = Settlement(self._services, self._paths, self._claim, None, error)
+            settlement = Settlement(self._services, self._paths, self._claim, None, error, spent=self._turn)
             try:
                 await self._commit(settlement)
             except (StoreError, LeaseLost):

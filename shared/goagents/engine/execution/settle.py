@@ -3,7 +3,7 @@
 import random
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Literal
 
 from goagents.dispatch.base import Task
@@ -41,7 +41,8 @@ class Settlement:
     """The end of a run: messages, usage, slot, instance and session released, the next run of the session promoted.
 
     `tasks` is what to dispatch once the commit is done: what any of its tries decided, for the one that was applied may
-    be one whose answer did not come. A task too many does nothing.
+    be one whose answer did not come. A task too many does nothing. `spent` is the turn where there is no `turn`, as the
+    store did not take what it came to: what it used counts all the same.
     """
 
     services: Services
@@ -50,12 +51,16 @@ class Settlement:
     turn: Turn | None
     error: GoAgentsError | None
     tasks: list[Task] = field(default_factory=list)
+    spent: Turn | None = None
     _token: str = field(default_factory=lambda: new_id("lease"))
     _outcome: dict[str, Any] = field(default_factory=dict)
 
     async def commit(self) -> None:
         """Raises LeaseLost, StoreError."""
         self._outcome = _outcome(self.claim, self.turn, self.error, self.services.clock.now())
+        if self.turn is None and self.spent is not None:
+            self._outcome |= _spent(self.spent)
+        self._outcome["expire_at"] = self._outcome["finished_at"] + timedelta(seconds=self.services.runs.retention)
         if (outbox := self.claim.journal.outbox) is not None:
             self._outcome["event"] = str(outbox.cursor)
         await self.claim.journal.conclude(self._build, OVER)
@@ -237,7 +242,7 @@ def _outcome(claim: Claim, turn: Turn | None, error: GoAgentsError | None, now: 
     outcome: dict[str, Any] = {"status": status_of(error), "finished_at": now}
     if turn is not None:
         turn.steps.note_end(status_of(error), str(error) if error else "")
-        outcome |= {"usage": asdict(turn.usage), "tool_calls": turn.tool_calls, "log": turn.steps.log}
+        outcome |= {**_spent(turn), "log": turn.steps.log}
     elif claim.steps:
         done = recorded(claim.steps)
         outcome |= {"usage": asdict(done.usage), "tool_calls": done.tool_calls}
@@ -247,6 +252,10 @@ def _outcome(claim: Claim, turn: Turn | None, error: GoAgentsError | None, now: 
         outcome["output"] = MESSAGE.dump_python(turn.final.message, mode="json")
         outcome["stop_reason"] = turn.final.stop_reason
     return outcome
+
+
+def _spent(turn: Turn) -> dict[str, Any]:
+    return {"usage": asdict(turn.usage), "tool_calls": turn.tool_calls}
 
 
 def _count(paths: Paths, outcome: dict[str, Any], now: datetime, duration: float) -> Merge:

@@ -22,7 +22,6 @@ from .whole import whole
 
 MAX_LOG = 100
 MAX_TEXT = 300  # characters of one log entry
-MAX_STEPS = 10_000  # of one run, as they are read back
 
 
 @dataclass
@@ -97,15 +96,17 @@ def _results(message: Message) -> dict[str, ToolResultPart]:
 
 
 async def read_steps(store: Store, paths: Paths, run: str) -> list[StepRecord]:
-    """Read the journal of a run, in order."""
+    """Read the journal of a run, in order: all of it, for what is left out would be done again.
+
+    Its bound is that of what a run can do: `max_turns`, and the calls of one answer.
+    """
     found: list[StepRecord] = []
     cursor: str | None = None
-    while len(found) < MAX_STEPS:
+    while True:
         steps, cursor = await read_some_steps(store, paths, run, MAX_PAGE, cursor)
         found += steps
         if cursor is None:
-            break
-    return _in_order(found)
+            return _in_order(found)
 
 
 async def read_some_steps(

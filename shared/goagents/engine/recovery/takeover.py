@@ -15,10 +15,11 @@ from goagents.engine.execution.context import History, newest_messages, read_his
 from goagents.engine.execution.handle import batch_write
 from goagents.engine.execution.journal import Journal
 from goagents.engine.execution.steps import read_steps
+from goagents.engine.keeping import expiry, is_short, put_off_parts
 from goagents.engine.loaded import LoadedCluster
 from goagents.engine.names import AgentId
 from goagents.engine.services import Services
-from goagents.engine.specs import load_pinned
+from goagents.engine.specs import check_living, load_pinned
 from goagents.errors import LimitExceeded, OutcomeUnknown, StoreConflict
 from goagents.events import Cursor, EventType, RunEvent
 from goagents.ids import new_id
@@ -131,7 +132,7 @@ class Takeover:
         if (mine := self._mine.get(found.lease.token)) is not None:  # the answer was lost
             take_places(self.services, self.paths, mine.run)
             mine.journal.begin(found.lease_document.version, found.lease.renewed_at)
-            return mine
+            return _begun(mine, found.run.started_at) if found.run.started_at else mine
         if not self._may(found):
             return None
         return await self._take(found)
@@ -167,6 +168,7 @@ class Takeover:
         """Read the rest, decide, commit. None: the run's turn in its session has not come."""
         run = found.run
         snapshot, page, steps = await self._read(run, places)
+        check_living(snapshot.get(self.paths.cluster(run.namespace, run.cluster)), run)
         session = snapshot.get(self.paths.session(run.session))
         if not self.to_end and (session is None or session.data.get("active_run") != run.id):
             return None
@@ -176,7 +178,9 @@ class Takeover:
         if run.head is None and record is not None and record.active_run == run.id:
             found = replace(found, run=run.model_copy(update={"head": record.head}))  # an older version's
         history = await read_history(self.services.store, self.paths, record, page) if page else History()
-        taken = self._made(found, places, steps)
+        taken = self._made(found, agent, places, steps)
+        if taken.expire_at is not None and taken.expire_at != run.expire_at:
+            await put_off_parts(self.services.store, self.paths, run, self.services.runs, taken.expire_at)
         signal = snapshot.get(self.paths.signal(run.id, "cancel"))
         claim = Claim(
             run=taken,
@@ -193,8 +197,7 @@ class Takeover:
             first_kept=not self.to_end,
             wish=SignalRecord.of(signal.data) if signal else None,
         )
-        await self._commit(found, claim, places, snapshot)
-        return claim
+        return await self._commit(found, claim, places, snapshot)
 
     async def _choose(self, places: Places, snapshot: Snapshot) -> None:
         taken = places.choose(snapshot)
@@ -207,7 +210,8 @@ class Takeover:
     async def _read(self, run: RunRecord, places: Places | None) -> tuple[Snapshot, Page | None, list[StepRecord]]:
         """Read what else there is to know, together."""
         store, paths = self.services.store, self.paths
-        keys = [paths.session(run.session), paths.signal(run.id, "cancel"), *(places.paths if places else ())]
+        keys = [paths.cluster(run.namespace, run.cluster), paths.session(run.session), paths.signal(run.id, "cancel")]
+        keys += places.paths if places else ()
         if self.to_end:
             snapshot, steps = await asyncio.gather(store.get_many(keys), read_steps(store, paths, run.id))
             return snapshot, None, steps
@@ -216,9 +220,12 @@ class Takeover:
         )
         return snapshot, page, steps
 
-    def _made(self, found: Found, places: Places | None, steps: list[StepRecord]) -> RunRecord:
+    def _is_short(self, run: RunRecord, agent: AgentSpec) -> bool:
+        return is_short(self.services.runs, run, self.services.clock.now(), agent.timeout)
+
+    def _made(self, found: Found, agent: AgentSpec, places: Places | None, steps: list[StepRecord]) -> RunRecord:
         """Return the run as this attempt makes it."""
-        run, now = found.run, self.services.clock.now()
+        run = found.run
         done = max((step.number for step in steps), default=0)
         crashes = 0
         if found.is_left_behind:
@@ -227,7 +234,9 @@ class Takeover:
             crashes = run.crashes
         changed: dict[str, Any] = {"attempt": run.attempt + 1, "crashes": crashes, "crashed_step": done}
         if not self.to_end:
-            changed |= {"status": "running", "started_at": run.started_at or now}
+            changed["status"] = "running"
+        if self._is_short(run, agent):
+            changed["expire_at"] = expiry(self.services.runs, self.services.clock.now(), agent.timeout)
         if places is not None:
             changed |= {"slot": places.slot.number, "instance": places.instance.number}
         return run.model_copy(update=changed)
@@ -244,17 +253,19 @@ class Takeover:
         )
         return Journal(self.services.store, self.services.clock, self.paths.lease(run.id), lease)
 
-    async def _commit(self, found: Found, claim: Claim, places: Places | None, snapshot: Snapshot) -> None:
+    async def _commit(self, found: Found, claim: Claim, places: Places | None, snapshot: Snapshot) -> Claim:
+        """Commit the claim; return it as it is then."""
         run, lease = claim.run, claim.journal.lease
         data = {name: value for name, value in lease.data().items() if name != "renewed_at"}
         changed = {
             name: getattr(run, name)
-            for name in ("status", "attempt", "head", "crashes", "crashed_step", "started_at", "slot", "instance")
+            for name in ("status", "attempt", "head", "crashes", "crashed_step", "slot", "instance", "expire_at")
             if getattr(run, name) != found.document.data.get(name)
         }
+        begins = ("started_at",) if run.started_at is None and not self.to_end else ()
         writes: list[Write] = [
             Put(found.lease_document.path, data, AtVersion(found.lease_document.version), server_time=("renewed_at",)),
-            Merge(found.document.path, changed, AtVersion(found.document.version)),
+            Merge(found.document.path, changed, AtVersion(found.document.version), server_time=begins),
         ]
         if places is not None:
             writes += places.writes(snapshot, run.id)
@@ -270,6 +281,11 @@ class Takeover:
         else:
             take_places(self.services, self.paths, run)
         claim.journal.begin(done.versions[found.lease_document.path], done.committed_at, known)
+        return _begun(claim, done.committed_at) if begins else claim
+
+
+def _begun(claim: Claim, at: datetime) -> Claim:
+    return replace(claim, run=claim.run.model_copy(update={"started_at": at}))
 
 
 def _before(history: History, head: int) -> History:
