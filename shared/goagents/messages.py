@@ -3,7 +3,7 @@
 Everything is a frozen dataclass; `MESSAGE` and `CONTENT` validate and serialise them (to and from JSON-ready values).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Annotated, Any, Literal
 
@@ -122,3 +122,16 @@ CONTENT: TypeAdapter[Sequence[Content]] = TypeAdapter(
 
 def user_message(text: str) -> Message:
     return Message("user", (TextPart(text),))
+
+
+def read_message(data: Any) -> Message:
+    """Read a message as JSON holds it, without the fields that a newer version knows. Raises ValidationError."""
+    return MESSAGE.validate_python(data, extra="ignore")
+
+
+def read_usage(data: Mapping[str, Any]) -> Usage:
+    """Read usage as JSON holds it, without the counters that a newer version knows."""
+    return Usage(**{name: value for name, value in data.items() if name in _COUNTERS})
+
+
+_COUNTERS = frozenset(field.name for field in fields(Usage))

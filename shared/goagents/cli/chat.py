@@ -10,7 +10,7 @@ import click
 from goagents.client import Client
 from goagents.errors import Conflict, GoAgentsError, Invalid
 from goagents.events import RunEvent
-from goagents.messages import Usage
+from goagents.messages import Usage, read_usage
 from goagents.resources import Waiting
 
 from .asking import decisions_on
@@ -108,7 +108,7 @@ class Conversation:
                 self.run_id = event.data.get("run_id", self.run_id)
                 self.session_id = event.data.get("session_id", self.session_id)
                 if event.type == "run.completed":
-                    self.usage += Usage(**event.data.get("usage", {}))
+                    self.usage += read_usage(event.data.get("usage", {}))
                 show(event)
                 if event.type == "run.waiting":
                     show.end_line()

@@ -1,7 +1,7 @@
 """What an agent said in a run, as its events tell: what was lost with a process is taken back."""
 
 from goagents.events import Cursor, RunEvent
-from goagents.messages import MESSAGE
+from goagents.messages import read_message
 
 
 class Transcript:
@@ -62,7 +62,7 @@ class Transcript:
             case "message.completed":
                 # The whole message: right also where its first events were not seen.
                 self._write("")
-                self._texts[-1] = MESSAGE.validate_python(event.data.get("message")).text
+                self._texts[-1] = read_message(event.data.get("message")).text
                 self.is_open = False
 
     def _write(self, text: str) -> None:

@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any
 
 from goagents.access.principal import Principal
-from goagents.messages import MESSAGE
+from goagents.messages import read_message
 from goagents.records import TERMINAL, Paths, RunRecord
 from goagents.resources import ListOf, LogEntry
 from goagents.store.base import Filter, Page, Query
@@ -78,7 +78,7 @@ async def _runs(
 
 def entries(run: RunRecord) -> list[LogEntry]:
     """Return a run's log: that it started, what its steps did, how it ended."""
-    asked = MESSAGE.validate_python(run.input).text
+    asked = read_message(run.input).text
     recorded = [
         _entry(run, datetime.fromisoformat(item["at"]), item["kind"], item["text"], item["severity"])
         for item in run.log

@@ -2,7 +2,7 @@
 
 from goagents.access.principal import Principal
 from goagents.errors import NotFound, SessionBusy
-from goagents.messages import MESSAGE
+from goagents.messages import read_message
 from goagents.records import MessageRecord, Paths, SessionRecord
 from goagents.resources import ListOf, Session, SessionMessage
 from goagents.store.base import Document, Query
@@ -51,7 +51,7 @@ async def list_messages(
             seq=record.seq,
             run_id=record.run,
             agent=record.agent,
-            message=MESSAGE.validate_python(record.message),
+            message=read_message(record.message),
             created_at=record.created_at,
         )
         for record in records

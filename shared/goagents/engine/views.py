@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from goagents.messages import MESSAGE, Message, Usage
+from goagents.messages import Message, read_message, read_usage
 from goagents.records import RunRecord, StepRecord
 from goagents.resources import Run, RunStep, Waiting
 
@@ -19,10 +19,10 @@ def run_view(run: RunRecord, steps: Sequence[StepRecord] | None = None, more_ste
         agent=str(AgentId(run.namespace, run.cluster, run.agent)),
         generation=run.generation,
         attempt=run.attempt,
-        input=MESSAGE.validate_python(run.input),
-        output=MESSAGE.validate_python(run.output) if run.output else None,
+        input=read_message(run.input),
+        output=read_message(run.output) if run.output else None,
         stop_reason=run.stop_reason,
-        usage=Usage(**run.usage) if run.usage else None,
+        usage=read_usage(run.usage) if run.usage else None,
         tool_calls=run.tool_calls,
         error=run.error,
         waiting=Waiting.model_validate(run.waiting) if run.waiting and run.status == "waiting" else None,
@@ -36,8 +36,8 @@ def run_view(run: RunRecord, steps: Sequence[StepRecord] | None = None, more_ste
 
 
 def _step_view(step: StepRecord) -> RunStep:
-    message: Message | None = MESSAGE.validate_python(step.message) if step.message else None
-    usage = Usage(**step.usage) if step.usage else None
+    message: Message | None = read_message(step.message) if step.message else None
+    usage = read_usage(step.usage) if step.usage else None
     return RunStep(
         number=step.number, kind=step.kind, message=message, text=step.text, usage=usage, created_at=step.created_at
     )

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from goagents.codes import by_code
 from goagents.errors import FieldError, GoAgentsError, Invalid, LimitExceeded, NotFound, RunError
 from goagents.events import TERMINAL_EVENTS, Cursor, EventType, RunEvent
-from goagents.messages import MESSAGE, Usage
+from goagents.messages import read_message, read_usage
 from goagents.records import TERMINAL, EventsRecord, Paths, RunRecord
 from goagents.resources import ChatResponse, Run
 from goagents.store.base import Filter, Query, Snapshot
@@ -263,9 +263,9 @@ def answer_of(run: RunRecord) -> ChatResponse:
         run_id=run.id,
         session_id=run.session,
         agent=str(AgentId(run.namespace, run.cluster, run.agent)),
-        message=MESSAGE.validate_python(run.output),
+        message=read_message(run.output),
         stop_reason=run.stop_reason or "end_turn",
-        usage=Usage(**(run.usage or {})),
+        usage=read_usage(run.usage or {}),
     )
 
 

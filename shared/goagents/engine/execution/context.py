@@ -11,7 +11,16 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-from goagents.messages import MESSAGE, ImagePart, Message, Part, ReasoningPart, TextPart, ToolCallPart, user_message
+from goagents.messages import (
+    ImagePart,
+    Message,
+    Part,
+    ReasoningPart,
+    TextPart,
+    ToolCallPart,
+    read_message,
+    user_message,
+)
 from goagents.records import MessageRecord, Paths, SessionRecord
 from goagents.spec.cluster import ContextPolicy
 from goagents.store.base import Document, Page, Query, Store
@@ -81,7 +90,7 @@ def history_of(newest_first: Sequence[Document], session: SessionRecord | None) 
     if session is None:
         return History()
     shown = (document.data for document in reversed(newest_first) if document.data["seq"] > session.compacted)
-    entries = tuple((data["seq"], MESSAGE.validate_python(MessageRecord.of(data).message)) for data in shown)
+    entries = tuple((data["seq"], read_message(MessageRecord.of(data).message)) for data in shown)
     return _whole(entries, session.summary, session.compacted)
 
 

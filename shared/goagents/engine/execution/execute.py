@@ -27,7 +27,7 @@ from goagents.errors import (
     StoreUnavailable,
 )
 from goagents.events import EventType
-from goagents.messages import MESSAGE
+from goagents.messages import read_message
 from goagents.records import Paths
 from goagents.resources import ChatResponse, Waiting
 from goagents.spec.cluster import AgentSpec, Fallback
@@ -246,7 +246,7 @@ class Execution:
             telemetry=services.telemetry,
             clock=services.clock,
             history=claim.history,
-            asked=MESSAGE.validate_python(run.input),
+            asked=read_message(run.input),
             head=claim.head,
             policy=agent.context,
             system=resolver.resolve(agent.system_prompt) if agent.system_prompt else None,

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from goagents.clock import Clock
-from goagents.messages import MESSAGE, Message, TextPart, ToolCallPart, ToolResultPart, Usage
+from goagents.messages import MESSAGE, Message, TextPart, ToolCallPart, ToolResultPart, Usage, read_message, read_usage
 from goagents.providers.base import ModelResponse
 from goagents.records import Paths, RunRecord, StepRecord
 from goagents.spec.tools import Effect
@@ -66,7 +66,7 @@ def recorded(steps: Sequence[StepRecord]) -> Recorded:
     """Read the journal of a run."""
     found = Recorded()
     for step in steps:
-        message = MESSAGE.validate_python(step.message) if step.message else None
+        message = read_message(step.message) if step.message else None
         if step.kind == "summary":
             found.summaries.append((step.through or 0, step.text))
         elif step.kind == "result":
@@ -76,7 +76,7 @@ def recorded(steps: Sequence[StepRecord]) -> Recorded:
         elif message is not None:
             found.messages.append(message)
             _enter(found, step, message)
-        found.usage += Usage(**(step.usage or {}))
+        found.usage += read_usage(step.usage or {})
         found.number = max(found.number, step.number)
     return found
 

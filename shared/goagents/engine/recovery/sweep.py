@@ -13,6 +13,8 @@ from contextlib import suppress
 from datetime import timedelta
 from functools import partial
 
+from pydantic import ValidationError
+
 from goagents.dispatch.base import Task
 from goagents.engine.deletion import delete_late, delete_marked, delete_session_records
 from goagents.engine.execution.deliveries import task_of
@@ -96,7 +98,7 @@ async def _sweep_tenant(services: Services, paths: Paths, found: Counter[str]) -
         async for runs in _pages(
             services, Query(paths.runs(), (Filter("status", "==", status),), "created_at", limit=PAGE)
         ):
-            await _sweep_runs(services, paths, status, [RunRecord.of(document.data) for document in runs], found)
+            await _sweep_runs(services, paths, status, _readable(runs), found)
     due = services.clock.now() - timedelta(seconds=DELIVERY_GRACE)
     overdue = Query(
         paths.deliveries(), (Filter("state", "==", "pending"), Filter("next_at", "<=", due)), "next_at", limit=PAGE
@@ -109,6 +111,17 @@ async def _sweep_tenant(services: Services, paths: Paths, found: Counter[str]) -
             token = f"{task.token}.{int(services.clock.now().timestamp() // DELIVERY_GRACE)}"
             await enqueue(services, Task(task.kind, task.tenant, task.run, token, task.delivery))
             found["deliveries"] += 1
+
+
+def _readable(documents: tuple[Document, ...]) -> list[RunRecord]:
+    """Return the runs that this version can read: one of a newer version waits for a process that can."""
+    found: list[RunRecord] = []
+    for document in documents:
+        try:
+            found.append(RunRecord.of(document.data))
+        except ValidationError as error:
+            _log.warning("The run %s is passed over, as this version cannot read it: %s", document.id, error)
+    return found
 
 
 async def _pages(services: Services, query: Query) -> AsyncIterator[tuple[Document, ...]]:
