@@ -125,6 +125,26 @@ def test_a_parent_that_dies_takes_the_serving_process_along(folder: Path):
         assert gone(started, 15)
 
 
+@pytest.mark.parametrize("pause", [0.0, 1.5], ids=["at once", "while the one below is at it"])
+def test_a_worker_ends_whichever_processes_above_it_are_killed(folder: Path, pause: float):
+    with running(cwd=folder) as server:
+        url = server.url
+        master, started = server.child(), server.descendants()
+        (worker,) = (each for each in started if each != master)
+        try:
+            master.suspend()  # so that it has no time to end the worker
+            assert server.end(signal.SIGKILL) == -signal.SIGKILL
+            time.sleep(pause)  # beyond the worker's next look
+            master.kill()
+            assert gone(started, 15)
+            with pytest.raises(httpx2.ConnectError):
+                httpx2.get(f"{url}/health", trust_env=False)
+        finally:
+            for each in (master, worker):
+                if each.is_running():
+                    each.kill()
+
+
 def test_state_is_still_there_after_a_restart(folder: Path):
     with running(cwd=folder) as server:
         with Client(server.url) as client:

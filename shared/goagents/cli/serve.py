@@ -2,7 +2,8 @@
 
     python -m goagents.cli.serve HOST PORT [CERT KEY]
 
-Its parent holds the other end of standard input: when the parent ends, even by SIGKILL, so does this.
+Its parent holds the other end of standard input: when the parent ends, even by SIGKILL, so does this; and so does the
+worker that it forks, whichever of those above it are killed.
 """
 
 import os
@@ -10,7 +11,9 @@ import select
 import signal
 import sys
 import threading
+import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,18 +25,25 @@ KEEP_ALIVE = 30  # seconds: more than clients keep an idle connection
 _LOOK = 1.0  # seconds between looks at the process above
 
 
-def _end_with_parents(_arbiter: Any, _worker: Any) -> None:
+def _end_with_parents(_arbiter: Any, worker: Any) -> None:
     """Runs in the forked worker: nothing with a thread may exist before the fork."""
-    threading.Thread(target=_watch, args=(os.getppid(),), name="parents", daemon=True).start()
+    threading.Thread(target=_watch, args=(worker.ppid,), name="parents", daemon=True).start()
 
 
 def _watch(master: int) -> None:
+    """Once the process above the master has died have the master end us, who sees to the time it takes; without a
+    master, now or while it is at it, end by ourselves."""
+    told = False
     while os.getppid() == master:
-        readable, _, _ = select.select([0], [], [], _LOOK)
-        if readable and not os.read(0, 1):
-            os.kill(master, signal.SIGTERM)
-            return
+        if told:
+            time.sleep(_LOOK)
+        elif select.select([0], [], [], _LOOK)[0] and not os.read(0, 1):
+            told = True
+            with suppress(ProcessLookupError):  # it died this moment
+                os.kill(master, signal.SIGTERM)
     os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(GRACEFUL_TIMEOUT)
+    os.kill(os.getpid(), signal.SIGKILL)  # as the master would
 
 
 OPTIONS: Mapping[str, Any] = {
