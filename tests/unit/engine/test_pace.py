@@ -60,14 +60,6 @@ async def test_never_before_a_step_was_taken_unless_it_is_wished():
     assert is_due(pace)
 
 
-async def test_a_tool_that_fits_into_no_process_like_this_one_is_anothers():
-    for most in (False, True):
-        pace = Pace(VirtualClock(), 60, 3600, most, lambda: False)
-        pace.step_done()
-        assert is_due(pace, 61) == (not most)
-        assert not is_due(pace, 60)
-
-
 async def test_never_where_the_run_itself_is_out_of_time():
     clock = VirtualClock()
     pace = paced(clock, seconds=300, left=200)

@@ -66,8 +66,6 @@ class Pace:
             raise HandOffDue
         if self.is_runs_own or not self.steps:
             return
-        if needed > self.seconds and not self.most:
-            raise HandOffDue  # it fits into no process like this one, and there are others
         margin = min(MARGIN, SHARE * self.seconds)
         if self.remaining < max(margin, self._longest, min(needed + margin, TOOLS_SHARE * self.seconds)):
             raise HandOffDue
