@@ -67,16 +67,15 @@ def _show_one(cluster: Cluster) -> None:
         print_table(
             ("TOOL", "TYPE", "STATUS", "DETAIL"),
             (
-                (f"{agent.name}/{tool.name}", tool.type, tool.status, detail_of(tool))
+                (f"{agent.name}/{tool.name}", tool.type, tool.status, detail_of(tool, datetime.now(UTC)))
                 for agent in cluster.agents
                 for tool in agent.tools
             ),
         )
 
 
-def detail_of(tool: ToolStatus) -> str | None:
-    """Return why a tool is not on offer, and which of its hosts are left alone for how long."""
-    now = datetime.now(UTC)
+def detail_of(tool: ToolStatus, now: datetime) -> str | None:
+    """Return why a tool is not on offer, and which of its hosts are left alone for how long from `now` on."""
     circuits = (
         f"{circuit.host or 'it'} is not called for {max(0, math.ceil((circuit.until - now).total_seconds()))}s"
         if circuit.state == "open" and circuit.until is not None

@@ -83,7 +83,7 @@ class Follower:
         holding = self.holding()
         answers = [MESSAGE.validate_python(message) for message in messages if message["role"] == "assistant"]
         results = [
-            (part.call_id, "".join(getattr(content, "text", "") for content in part.content).partition("[A person")[0])
+            (part.call_id, _without_note("".join(getattr(content, "text", "") for content in part.content)))
             for message in map(MESSAGE.validate_python, messages)
             for part in message.parts
             if part.type == "tool_result"
@@ -98,7 +98,9 @@ class Follower:
                 "".join(answer.text for answer in answers),
             ),
             "results": (
-                sorted((e.data["call_id"], e.data["output"]) for e in holding if e.type == "tool.finished"),
+                sorted(
+                    (e.data["call_id"], _without_note(e.data["output"])) for e in holding if e.type == "tool.finished"
+                ),
                 sorted(results),
             ),
         }
@@ -115,3 +117,8 @@ async def _first(events: AsyncIterator[RunEvent], most: int) -> AsyncIterator[Ru
         most -= 1
         if most <= 0:
             return
+
+
+def _without_note(text: str) -> str:
+    """Leave out what tells the model that a person changed the arguments."""
+    return text.partition("[A person")[0].rstrip("\n")

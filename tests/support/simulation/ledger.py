@@ -57,7 +57,7 @@ class Change:
     def run(self) -> str | None:
         """The run that the document belongs to."""
         parts = self.path.split("/")
-        return parts[3] if parts[2] == "runs" else None
+        return parts[3] if parts[2:3] == ["runs"] else None
 
 
 class Ledger:
@@ -162,7 +162,7 @@ class Ledger:
         for change in changes:
             if change.run is not None:
                 by_run.setdefault(change.run, []).append(change)
-        sessions = {path.split("/")[3] for path in (c.path for c in changes) if path.split("/")[2] == "sessions"}
+        sessions = {path.split("/")[3] for path in (c.path for c in changes) if path.split("/")[2:3] == ["sessions"]}
         for run, its in by_run.items():
             sessions.add(self.run(run)["session"])
             self._check_lease(run, its, by)
