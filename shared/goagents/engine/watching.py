@@ -232,7 +232,7 @@ def check_cursor(run: RunRecord, after: Cursor) -> None:
     One that the store does not have is none of those: its process may have shown it, and died before it was recorded.
     """
     over = run.status in TERMINAL
-    if over and after == last_event(run).cursor:
+    if over and after == _behind(run):
         return
     if after.attempt > run.attempt or (over and run.event is not None and after > Cursor.parse(run.event)):
         last = f"its last event is {run.event}" if over and run.event else f"it is in its attempt {run.attempt}"
@@ -245,14 +245,19 @@ def has_seen_end(run: RunRecord, cursor: Cursor) -> bool:
     return cursor.attempt > run.attempt or (run.event is not None and cursor >= Cursor.parse(run.event))
 
 
+def _behind(run: RunRecord) -> Cursor:
+    """The place of the last event of a run that is over where it is made from its record: behind whatever was sent."""
+    return Cursor(run.attempt + 1, 1)
+
+
 def last_event(run: RunRecord) -> RunEvent:
     """Return the last event of a run that is over, made from its record."""
     about = {"run_id": run.id, "session_id": run.session}
-    attempt = run.attempt + 1  # behind whatever was sent
+    attempt, seq = _behind(run).attempt, _behind(run).seq
     if run.status == "succeeded":
-        return RunEvent("run.completed", answer_of(run).model_dump(mode="json"), attempt, 1)
+        return RunEvent("run.completed", answer_of(run).model_dump(mode="json"), attempt, seq)
     kind: EventType = "run.cancelled" if run.status == "cancelled" else "run.failed"
-    return RunEvent(kind, {**about, "error": {**(run.error or RunError().problem()), **about}}, attempt, 1)
+    return RunEvent(kind, {**about, "error": {**(run.error or RunError().problem()), **about}}, attempt, seq)
 
 
 def answer_of(run: RunRecord) -> ChatResponse:

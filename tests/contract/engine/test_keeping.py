@@ -1,6 +1,6 @@
 """A run is kept for `runs.retention` after its end, and never expires before that."""
 
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -10,10 +10,12 @@ from tests.support.engine import ALICE, applied
 from tests.support.runs import PATHS
 
 from goagents.engine import runs
+from goagents.engine.execution.steps import read_steps
 from goagents.engine.keeping import expiry
 from goagents.engine.recovery.sweep import sweep
+from goagents.records import StepRecord
 from goagents.spec.config import RunsConfig
-from goagents.store.base import Merge, Query, Store
+from goagents.store.base import MAX_WRITES, Merge, Put, Query, Store
 from goagents.testing.clocks import START
 from goagents.testing.kill_points import KillPoint
 
@@ -86,6 +88,31 @@ async def test_the_key_of_a_run_lives_as_long_as_it_may_be_asked_for(store: Stor
     await watch.answer()
     (key,) = (await store.query(Query(f"{PATHS.root}/idempotency"))).documents
     assert key.data["expire_at"] > (await runs.get_run(services, ALICE, watch.run_id)).created_at + timedelta(days=7)
+
+
+async def test_a_key_is_put_off_with_its_run(store: Store):
+    desk = Desk(store, calling([call("refund", 3)]), runs=SHORT)
+    await applied(desk.services, shop_cluster(approval="unsafe"))
+    watch = await say(desk.services, key="k1")
+    await watch.answer()
+    created_at = (await record(store, watch.run_id)).created_at
+    (key,) = (await store.query(Query(f"{PATHS.root}/idempotency"))).documents
+    await desk.decide(watch.run_id, ALLOW)
+    await expires(store, watch.run_id, created_at + DAY)
+    await store.commit([Merge(key.path, {"expire_at": created_at + DAY / 24})])
+    assert (await desk.goes_on(watch.run_id)).status == "succeeded"
+    (key,) = (await store.query(Query(f"{PATHS.root}/idempotency"))).documents
+    assert key.data["expire_at"] > created_at + timedelta(days=7)
+    assert (await say(desk.services, key="k1")).run_id == watch.run_id
+
+
+async def test_a_journal_is_read_whole_however_long_it_is(store: Store):
+    now, count = datetime.now(UTC), 10_001
+    for start in range(0, count, MAX_WRITES):
+        steps = [StepRecord(number=n + 1, kind="summary", created_at=now) for n in range(start, start + MAX_WRITES)]
+        part = [one for one in steps if one.number <= count]
+        await store.commit([Put(PATHS.step("run_1", one.number), one.data()) for one in part])
+    assert [step.number for step in await read_steps(store, PATHS, "run_1")] == list(range(1, count + 1))
 
 
 @pytest.mark.parametrize("timeout", [None, 86_400.0])

@@ -91,6 +91,8 @@ async def test_an_answer_that_no_store_keeps_fails_the_run_and_holds_nothing(sto
     await at_rest(services, "talk")
     run = RunRecord.of((await store.get_many([PATHS.run(handle.run_id)])).documents[PATHS.run(handle.run_id)].data)
     assert run.status == "failed"
+    assert run.usage is not None
+    assert (run.usage["input_tokens"], run.usage["output_tokens"]) == (1, 1)  # paid for all the same
 
 
 async def test_a_process_asked_to_stop_while_it_settles_settles(store: Store):
