@@ -224,9 +224,7 @@ async def delete_cluster(services: Services, principal: Principal, namespace: st
         if document is None:
             raise cluster_not_found(namespace, name)
         uid = document.data["uid"]
-        if (
-            document.data.get("status") != "deleting"
-        ):  # else somebody is at it, and the first one to end it has ended it
+        if document.data.get("status") != "deleting":  # else somebody is at it, and who ends it first has ended it
             mark = {"status": "deleting"}
             done = await services.store.commit([Merge(path, mark, AtVersion(document.version))])
             document = Document(path, {**document.data, **mark}, done.versions[path])

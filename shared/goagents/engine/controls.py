@@ -178,10 +178,8 @@ def _decided(waiting: Waiting, decisions: Sequence[Decision], principal: Princip
             if call in found:
                 errors.append(FieldError(f"{place}.call_id", f"the call {call[:64]!r} is decided twice"))
             found[call] = {**decision.model_dump(exclude_none=True, exclude={"call_id"}), "by": principal.id}
-            if decision.decision == "allow" and call in shown:
-                found[call].setdefault(
-                    "arguments", shown[call]
-                )  # what was shown, which may not be what the model asked
+            if decision.decision == "allow" and call in shown:  # what is allowed is what was shown
+                found[call].setdefault("arguments", shown[call])
     errors += [FieldError("decisions", f"the call {call!r} has no decision") for call in sorted(known - found.keys())]
     if errors:
         raise Invalid("The decisions do not fit what waits.", errors=errors)
