@@ -44,6 +44,7 @@ LAYERS = {
     "events": 0,
     "attempts": 0,
     "framing": 0,
+    "wal": 0,
     "spec": 1,
     "records": 1,
     "resources": 1,
@@ -79,7 +80,7 @@ VENDORS: dict[str, tuple[str, ...]] = {
     "grpc": (_FIRESTORE, _CLOUD_TASKS),
     "mcp": ("goagents.tools.mcp",),
     "mcp_types": ("goagents.tools.mcp",),
-    "sqlite3": ("goagents.store.sqlite", _TOOLKIT),
+    "sqlite3": ("goagents.store.sqlite", _TOOLKIT, "goagents.wal"),  # the last is what the two share
     "flask": (_TOOLKIT,),
     "werkzeug": (_TOOLKIT,),
 }

@@ -18,8 +18,9 @@ from goagents.store.base import MAX_WRITES, Commit, Document, Page, Query, Snaps
 from goagents.store.encoding import check_paths, check_writes
 from goagents.store.indexes import INDEXES, Index
 from goagents.store.paging import MAX_PAGE_BYTES, check_query, next_cursor, position
-from goagents.store.sqlite_schema import is_busy, unavailable
+from goagents.store.sqlite_schema import unavailable
 from goagents.store.sqlite_writer import Work, Writer
+from goagents.wal import is_busy
 
 T = TypeVar("T")
 

@@ -2,16 +2,15 @@
 
 import os
 import sqlite3
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
 from goagents.errors import StoreUnavailable
 from goagents.store.indexes import Index
 from goagents.store.paging import ID
+from goagents.wal import enter_wal, primary_code
 
 SCHEMA_VERSION = 1
-_RETRY_SECONDS = 0.02
 
 # `fields` holds the scalars as a small JSON object, which the indexes look into; `payload` the containers, which
 # nothing looks into. A field in both counts as it is in `fields`: setting one need not rewrite a large payload.
@@ -37,7 +36,7 @@ def open_database(path: str, indexes: Sequence[Index], busy_timeout: float) -> s
     _make_file(Path(path))
     connection = connect(path, busy_timeout)
     try:
-        _enter_wal(connection, busy_timeout)
+        enter_wal(connection, busy_timeout)
         connection.execute("PRAGMA synchronous=FULL")
         connection.execute("PRAGMA journal_size_limit=67108864")
         _migrate(connection, path, indexes)
@@ -61,20 +60,6 @@ def _make_file(path: Path) -> None:
             f"The database {path} cannot be written ({e.strerror}): choose another place with store.url or "
             "GOAGENTS_STORE=sqlite:///PATH, or give this user the right to write there."
         ) from e
-
-
-def _enter_wal(connection: sqlite3.Connection, patience: float) -> None:
-    """Several processes may open a new file at once, and SQLite does not wait for this switch by itself."""
-    deadline = time.monotonic() + patience
-    while True:
-        try:
-            connection.execute("PRAGMA journal_mode=WAL")
-        except sqlite3.OperationalError as e:
-            if not is_busy(e) or time.monotonic() > deadline:
-                raise
-            time.sleep(_RETRY_SECONDS)
-        else:
-            return
 
 
 def _migrate(connection: sqlite3.Connection, path: str, indexes: Sequence[Index]) -> None:
@@ -142,14 +127,6 @@ def quoted(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
 
-def is_busy(error: sqlite3.Error) -> bool:
-    return _code(error) in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
-
-
-def _code(error: sqlite3.Error) -> int:
-    return (getattr(error, "sqlite_errorcode", None) or 0) & 0xFF
-
-
 def unavailable(path: str, error: sqlite3.Error) -> StoreUnavailable:
     """Say what an error of SQLite means and what to do about it."""
     remedies = {
@@ -162,4 +139,4 @@ def unavailable(path: str, error: sqlite3.Error) -> StoreUnavailable:
         sqlite3.SQLITE_CANTOPEN: "cannot be opened: give this user the right to write the file and its folder.",
         sqlite3.SQLITE_IOERR: "cannot be read or written: check the disk; a network file system will not do.",
     }
-    return StoreUnavailable(f"The database {path} {remedies.get(_code(error), 'failed.')} ({error})")
+    return StoreUnavailable(f"The database {path} {remedies.get(primary_code(error), 'failed.')} ({error})")

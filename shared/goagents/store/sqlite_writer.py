@@ -16,7 +16,8 @@ from typing import Any, TypeVar
 from goagents.clock import Clock
 from goagents.errors import OutcomeUnknown
 from goagents.store.indexes import Index
-from goagents.store.sqlite_schema import connect, is_busy, open_database, unavailable
+from goagents.store.sqlite_schema import connect, open_database, unavailable
+from goagents.wal import is_busy
 
 MAX_BATCH = 256  # commits in one transaction: bounds how long the lock is held
 

@@ -7,6 +7,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 from goagents.errors import StoreUnavailable
+from goagents.wal import enter_wal
 
 from .keys import LEASE, Entry
 
@@ -78,7 +79,7 @@ class SqliteKeyStore:
         # A connection for each: it outlives neither a fork nor a thread, and costs less than a call of a tool.
         try:
             with closing(sqlite3.connect(self._path, timeout=_BUSY_SECONDS, isolation_level=None)) as database:
-                database.execute("PRAGMA journal_mode=WAL")
+                enter_wal(database, _BUSY_SECONDS)
                 database.executescript(_SCHEMA)
                 database.execute("BEGIN IMMEDIATE")
                 yield database
