@@ -51,11 +51,26 @@ def requirements() -> str:
     return HEAD + "".join(f"{each}\n" for each in sorted(found))
 
 
-def uploaded_files() -> list[str]:
-    """Return what gcloud would upload, by its own word."""
+def uploaded_files(tree: Path = ROOT) -> list[str]:
+    """Return what gcloud would upload of a tree with its `.gcloudignore`, by its own word."""
     with tempfile.TemporaryDirectory() as folder:
-        said = run(["gcloud", "meta", "list-files-for-upload", "."], ROOT, CLOUDSDK_CONFIG=folder)
+        said = run(["gcloud", "meta", "list-files-for-upload", "."], tree, CLOUDSDK_CONFIG=folder)
     return sorted(filter(None, said.splitlines()))
+
+
+def tracked_files() -> list[str]:
+    """Return what git holds, as far as it is there."""
+    said = run(["git", "ls-files", "-z"], ROOT)
+    return sorted(name for name in said.split("\0") if name and (ROOT / name).is_file())
+
+
+def tree_of(names: Iterable[str], folder: Path) -> Path:
+    """Make a tree of links to files of the repository."""
+    for name in names:
+        link = folder / name
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to(ROOT / name)
+    return folder
 
 
 def copy_upload(files: Iterable[str], workspace: Path) -> None:

@@ -30,9 +30,10 @@ def google_project(folder: Path) -> Iterator[GoogleApi]:
         yield google
 
 
-def gcloud(google: GoogleApi, *arguments: str) -> str:
+def gcloud(google: GoogleApi, *arguments: str, cwd: Path = ROOT) -> str:
     done = subprocess.run(
         ["gcloud", *arguments, "--quiet"],
+        cwd=cwd,
         env=os.environ | google.environment,
         capture_output=True,
         text=True,

@@ -1,4 +1,7 @@
-"""What a deployment from source needs; `python -m tests.ci.source_deploy` installs and starts all of it."""
+"""What a deployment from source needs; `python -m tests.ci.source_deploy` installs and starts all of it.
+
+What is uploaded is looked at in test_uploads.py.
+"""
 
 import re
 import sys
@@ -6,16 +9,14 @@ from pathlib import Path
 
 import pytest
 from tests.benchmarks.servers import await_port, running
-from tests.ci.source_deploy import requirements, uploaded_files
+from tests.ci.source_deploy import requirements
 from tests.support.google_api_state import identity_token
-from tests.support.google_project import ROOT, needs_gcloud
+from tests.support.google_project import ROOT
 from tests.support.ports import free_port
 
 from goagents.deploy.catalogue import catalogue, select
 from goagents.deploy.smoke import fault_of
 from goagents.deploy.target import Target
-
-WHOLE = ("shared/", "functions/")
 
 
 def test_the_requirements_are_those_of_the_project():
@@ -27,19 +28,6 @@ def test_the_buildpack_finds_the_framework_and_installs_no_other():
     # The pattern is the buildpack's own.
     text = (ROOT / "requirements.txt").read_text(encoding="utf-8")
     assert re.search(r"(?m)^functions-framework\b([^-]|$)", text)
-
-
-@needs_gcloud
-def test_what_gcloud_would_upload():
-    files = set(uploaded_files())
-    needed = {"main.py", "requirements.txt", "pyproject.toml", "README.md", "LICENSE", "infra/gcp/config.yaml"}
-    needed |= {function.source for function in catalogue().values()}
-    assert needed <= files
-    package = {path.relative_to(ROOT).as_posix() for path in (ROOT / "shared").rglob("*.py")}
-    assert package <= files
-    not_needed = [name for name in files if Path(name).parts[0] in {"tests", "docs", "scripts", ".git", ".venv", ".ci"}]
-    assert not_needed == []
-    assert not [name for name in files if name.endswith((".env", ".pyc", ".db", ".tfstate"))]
 
 
 @pytest.mark.parametrize("source", ["main.py", "functions/gateway/main.py"])
