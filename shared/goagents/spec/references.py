@@ -4,8 +4,9 @@ ${VAR}   ${VAR:-default}   ${secret:NAME}   ${aws-secret:NAME}   $${ is a litera
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 ENVIRONMENT = "env"
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,255}", re.ASCII)
@@ -27,6 +28,11 @@ class Reference:
     def key(self) -> str:
         """The name as `allow:` lists it: `VAR`, `secret:NAME`."""
         return self.name if self.scheme == ENVIRONMENT else f"{self.scheme}:{self.name}"
+
+    @property
+    def text(self) -> str:
+        """What refers to it in a file, without the default."""
+        return f"${{{self.key}}}"
 
     def __str__(self) -> str:
         if self.scheme == ENVIRONMENT:
@@ -105,6 +111,31 @@ def _name(text: str) -> tuple[str, str]:
 def references(text: str) -> tuple[Reference, ...]:
     """Return every reference in `text`, those in defaults too. Raises ValueError."""
     return tuple(_walk(parse(text)))
+
+
+def beyond_origin(url: str) -> Iterator[Reference]:
+    """Yield the references of a URL but those that make up its origin: hosts are named in errors and in answers.
+
+    Raises ValueError.
+    """
+    seen = ""
+    for part in parse(url):
+        if isinstance(part, str):
+            seen += part
+        elif "/" in seen.partition("://")[2] or "?" in seen:
+            yield part
+
+
+def texts_within(value: Any) -> Iterator[str]:
+    """Yield every text of a JSON value, at any depth, but names of fields."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        for item in value.values():
+            yield from texts_within(item)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from texts_within(item)
 
 
 def _walk(parts: Parts) -> Iterator[Reference]:

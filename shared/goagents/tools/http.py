@@ -1,6 +1,6 @@
 """The `http` tool: any URL, one typed call, or every operation of an OpenAPI document, as tools for a model."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,7 +8,7 @@ from yarl import URL
 
 from goagents.errors import GoAgentsError, ToolError, ToolFailed, ToolInvalidArguments, ToolUnavailable
 from goagents.net.guarded import Lookup, system_lookup
-from goagents.spec.references import Reference, parse, references
+from goagents.spec.references import beyond_origin, references
 from goagents.spec.tools import HttpToolSpec
 from goagents.tools.base import Tool, ToolContext, ToolDefinition, ToolEnvironment, ToolResult, Toolset
 from goagents.tools.http_calls import Call, default_effect, typed_call, url_call
@@ -18,7 +18,7 @@ from goagents.tools.http_openapi_security import Credentials
 from goagents.tools.http_result import MAX_IMAGE, read_limit, render
 from goagents.tools.http_url import QueryPairs, build_url
 from goagents.tools.naming import safe_name
-from goagents.tools.redaction import Redactor
+from goagents.tools.redaction import Redactor, SecretTexts
 
 
 def build(spec: HttpToolSpec, environment: ToolEnvironment) -> Toolset:
@@ -151,11 +151,10 @@ class _Secrets:
         self._headers = dict(spec.headers)
         self._resolve = environment.resolve
         self.credentials = Credentials()
-        self._referring = tuple(text for text in (*self._headers.values(), *spec.security.values()) if references(text))
-        found = [key for text in self._referring for key in references(text)]
-        found += _secret_references(spec.url or "") + _secret_references(spec.openapi or "")
-        self._keys = tuple(dict.fromkeys(reference.key for reference in found))
-        self._cached: tuple[frozenset[str], Redactor] = (frozenset(), Redactor())
+        referring = [text for text in (*self._headers.values(), *spec.security.values()) if references(text)]
+        found = [reference for text in referring for reference in references(text)]
+        found += [*beyond_origin(spec.url or ""), *beyond_origin(spec.openapi or "")]
+        self._texts = SecretTexts([*referring, *(reference.text for reference in found)], environment.resolve)
 
     def headers(self) -> dict[str, str]:
         """Raises ConfigurationError for an unset or forbidden variable."""
@@ -167,35 +166,11 @@ class _Secrets:
         return self.credentials.query(self._resolve)
 
     def redactor(self) -> Redactor:
-        """Return the redactor for the values of this moment; it is built again only when one has changed."""
-        values = frozenset(self._values())
-        if values != self._cached[0]:
-            self._cached = (values, Redactor(values))
-        return self._cached[1]
-
-    def _values(self) -> Iterator[str]:
-        for text in self._referring:
-            yield self._resolved(text)
-        for key in self._keys:
-            yield self._resolved(f"${{{key}}}")
-        for credential in self.credentials.given:
-            if credential.is_basic and references(credential.text):
-                yield credential.value(self._resolved).removeprefix(credential.prefix)
-
-    def _resolved(self, text: str) -> str:
-        try:
-            return self._resolve(text)
-        except GoAgentsError:
-            return ""  # unset: the reference's default stands in for it, and what the file says is no secret
-
-
-def _secret_references(url: str) -> list[Reference]:
-    """Return the references of a URL but those that make up its origin: hosts are named in errors and in answers."""
-    found: list[Reference] = []
-    seen = ""
-    for part in parse(url):
-        if isinstance(part, str):
-            seen += part
-        elif "/" in seen.partition("://")[2] or "?" in seen:
-            found.append(part)
-    return found
+        """Return the redactor for the values of this moment."""
+        return self._texts.redactor(
+            *(
+                credential.value(self._texts.resolved).removeprefix(credential.prefix)
+                for credential in self.credentials.given
+                if credential.is_basic and references(credential.text)
+            )
+        )

@@ -75,7 +75,7 @@ class McpToolset:
             return await self._open()
         except (ToolError, ConfigurationError) as error:
             await self.aclose()
-            raise ToolUnavailable(self._clean(f"{self._spec.name}: {error}", log=True)) from None
+            raise ToolUnavailable(self._logged(f"{self._spec.name}: {error}")) from None
         except BaseException:
             await self.aclose()
             raise
@@ -97,7 +97,7 @@ class McpToolset:
         meta = meta_of(effect, key)
 
         async def work(client: Client) -> ToolResult:
-            redactor = self._secrets.redactor()
+            redactor = self._secrets.shown()
             if name is None:
                 return render_resource(await self._read(client, str(arguments.get("uri", ""))), redactor)
             return render(await self._called(client, name, arguments, meta), redactor)
@@ -105,7 +105,7 @@ class McpToolset:
         try:
             return await self._persistent(work, effect)
         except ToolError as error:
-            raise error.saying(self._clean(error.detail)) from None
+            raise error.saying(self._secrets.shown().redact(error.detail)) from None
 
     @property
     def place(self) -> str | None:
@@ -146,7 +146,7 @@ class McpToolset:
                     self._abandon(connection)
                 if attempt == 2 or not (lost.never_sent or repeatable):
                     raise lost.told() from None
-                _log.info("tool %s: called again: %s", self._spec.name, self._clean(lost.reason, log=True))
+                _log.info("tool %s: called again: %s", self._spec.name, self._logged(lost.reason))
         raise AssertionError("unreachable")
 
     def _connected(self) -> Connection:
@@ -156,7 +156,7 @@ class McpToolset:
             self._abandon(self._connection)
             self._connection = None
         if self._connection is None:
-            output = Output(self._spec.name, self._secrets.redactor(log=True).redact)
+            output = Output(self._spec.name, self._secrets.logged().redact)
             self._connection = Connection(self._spec.name, self._target, self._http, output, self._changed, self._terms)
         return self._connection
 
@@ -205,13 +205,13 @@ class McpToolset:
     def _progress(self, name: str) -> Any:
         async def told(progress: float, total: float | None, message: str | None) -> None:
             of = f" of {total:g}" if total else ""
-            text = self._clean(message or "", log=True)[:200]
+            text = self._logged(message or "")[:200]
             _log.debug("tool %s: %s is at %g%s %s", self._spec.name, name, progress, of, text)
 
         return told
 
-    def _clean(self, text: str, *, log: bool = False) -> str:
-        return self._secrets.redactor(log=log).redact(text)
+    def _logged(self, text: str) -> str:
+        return self._secrets.logged().redact(text)
 
 
 @dataclass(frozen=True, slots=True)

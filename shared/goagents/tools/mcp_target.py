@@ -6,12 +6,12 @@ from dataclasses import dataclass, field
 
 from yarl import URL
 
-from goagents.errors import GoAgentsError, ToolUnavailable
+from goagents.errors import ToolUnavailable
 from goagents.spec.config import McpServerConfig
-from goagents.spec.references import Reference, parse, references
+from goagents.spec.references import references
 from goagents.spec.tools import McpToolSpec
 from goagents.tools.base import ToolEnvironment
-from goagents.tools.redaction import Redactor
+from goagents.tools.redaction import Redactor, SecretTexts
 
 # What the protocol itself says in each request: an entry of the YAML has no say in it.
 _PROTOCOL_HEADERS = frozenset({"host", "content-length", "content-type", "transfer-encoding", "connection", "accept"})
@@ -131,31 +131,18 @@ class Secrets:
 
     def __init__(self, spec: McpToolSpec, environment: ToolEnvironment) -> None:
         server = environment.mcp_servers.get(spec.server)
-        self._resolve = environment.resolve
-        self._fixed = frozenset(server.headers.values() if server is not None else ())
-        self._variables = frozenset(server.env.values() if server is not None else ())
+        self._fixed = tuple(server.headers.values() if server is not None else ())
+        self._variables = tuple(server.env.values() if server is not None else ())
         referring = [text for text in spec.headers.values() if references(text)]
-        found: list[Reference] = [key for text in referring for key in references(text)]
-        if server is None:
-            found += [part for part in parse(spec.server) if not isinstance(part, str)]
-        self._texts = (*referring, *dict.fromkeys(f"${{{reference.key}}}" for reference in found))
-        self._cached: dict[bool, tuple[frozenset[str], Redactor]] = {}
+        texts = referring if server is not None else [*referring, spec.server]
+        found = [reference.text for text in texts for reference in references(text)]
+        self._shown = SecretTexts([*referring, *found], environment.resolve)
+        self._logged = SecretTexts([*referring, *found], environment.resolve)
 
-    def redactor(self, *, log: bool = False) -> Redactor:
-        """Return the redactor for the values of this moment. `log`: of a program's variables, too.
+    def shown(self) -> Redactor:
+        """Return the redactor of results. A program's variable may be as plain as a folder's name: it stays."""
+        return self._shown.redactor(*self._fixed)
 
-        A variable may be as plain as a folder's name: results keep those, the log does not need them.
-        """
-        values = self._fixed | frozenset(map(self._resolved, self._texts)) | (self._variables if log else frozenset())
-        known, redactor = self._cached.get(log, (None, Redactor()))
-        if values != known:
-            # A bearer token repeated without its scheme is as secret as with it.
-            redactor = Redactor({*values, *(part for value in values for part in value.split(" ")[1:])})
-            self._cached[log] = (values, redactor)
-        return redactor
-
-    def _resolved(self, text: str) -> str:
-        try:
-            return self._resolve(text)
-        except GoAgentsError:
-            return ""  # unset: the reference's default stands in for it, and what the file says is no secret
+    def logged(self) -> Redactor:
+        """Return the redactor of the log, which needs no program's variables either."""
+        return self._logged.redactor(*self._fixed, *self._variables)

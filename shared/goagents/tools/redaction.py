@@ -4,10 +4,13 @@ import base64
 import html
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from urllib.parse import quote, quote_plus
 
+from goagents.errors import GoAgentsError
+
 REDACTED = "[redacted]"
+_SCHEMES = frozenset({"bearer", "basic", "token", "apikey"})
 _MIN_SECRET = 4  # shorter ones would redact half of every answer, and protect nothing
 _MIN_ENCODED = 6  # bytes: the base64 of less is found in other texts by chance
 _PERCENT = re.compile(r"%[0-9A-F]{2}")
@@ -34,6 +37,38 @@ class Redactor:
     def _without_torn_end(self, text: str) -> str:
         torn = max((_overlap(text, form) for form in self._forms), default=0)
         return text[:-torn] if torn else text
+
+
+class SecretTexts:
+    """What must not be seen of the values that `texts` refer to, resolved anew at each use: a variable may change.
+
+    `resolve` raises a GoAgentsError for what is unset or forbidden.
+    """
+
+    def __init__(self, texts: Iterable[str], resolve: Callable[[str], str]) -> None:
+        self.resolve = resolve
+        self._texts = tuple(dict.fromkeys(texts))
+        self._latest: frozenset[str] = frozenset()
+        self._redactor = Redactor()
+
+    def redactor(self, *more: str) -> Redactor:
+        """Return the redactor for the values of this moment and `more`; it is built again only when one has changed."""
+        values = frozenset(part for value in (*map(self.resolved, self._texts), *more) for part in bare(value))
+        if values != self._latest:
+            self._latest, self._redactor = values, Redactor(values)
+        return self._redactor
+
+    def resolved(self, text: str) -> str:
+        try:
+            return self.resolve(text)
+        except GoAgentsError:
+            return ""  # nobody sends it; a default that stands in for it is in the file, and no secret
+
+
+def bare(value: str) -> tuple[str, ...]:
+    """Return the value of a header, and its token alone: repeated without its scheme it is as secret as with it."""
+    scheme, _, token = value.partition(" ")
+    return (value, token) if token and scheme.lower() in _SCHEMES else (value,)
 
 
 def _overlap(text: str, form: str) -> int:

@@ -104,10 +104,10 @@ def test_no_secret_is_in_a_repr():
 
 def test_secrets_of_headers_and_references_are_redacted_everywhere_and_a_programs_variables_in_the_log():
     secrets = Secrets(spec("kb-server", {"X-Key": "Key ${TOKEN}"}), environment())
-    assert secrets.redactor().redact("the-teams-token, my-own-token") == "[redacted], [redacted]"
+    assert secrets.shown().redact("the-teams-token, my-own-token") == "[redacted], [redacted]"
     secrets = Secrets(spec("local"), environment())
-    assert secrets.redactor().redact("the-programs-key") == "the-programs-key"
-    assert secrets.redactor(log=True).redact("the-programs-key") == "[redacted]"
+    assert secrets.shown().redact("the-programs-key") == "the-programs-key"
+    assert secrets.logged().redact("the-programs-key") == "[redacted]"
 
 
 @pytest.mark.parametrize(
