@@ -40,6 +40,12 @@ class Desk:
         assert run.status == "waiting"
         return run
 
+    async def again(self) -> Run:
+        """Have the next message of the session answered, and return its run."""
+        run = await (await say(self.services, "again")).answer()
+        assert isinstance(run, Run)
+        return run
+
     async def decide(self, run_id: str, *decisions: Decision) -> Run:
         return await controls.approve(self.services, ALICE, run_id, decisions or [ALLOW])
 

@@ -32,10 +32,9 @@ from goagents.engine.execution.approval import review
 from goagents.engine.loaded import OpenTool, Toolbox
 from goagents.engine.recovery.sweep import sweep
 from goagents.engine.recovery.worker import perform
-from goagents.errors import ToolFailed
 from goagents.messages import Message, TextPart, ToolCallPart
 from goagents.records import SessionRecord
-from goagents.resources import Decision, Run
+from goagents.resources import Decision
 from goagents.store.base import Merge, Store
 from goagents.telemetry.base import RunFinished
 from goagents.testing.kill_points import KillPoint
@@ -139,19 +138,13 @@ async def remembered(desk: Desk) -> SessionRecord:
     return SessionRecord.of((await desk.store.get_many([path])).documents[path].data)
 
 
-async def again(desk: Desk) -> Run:
-    run = await (await say(desk.services, "again")).answer()
-    assert isinstance(run, Run)
-    return run
-
-
 @pytest.mark.parametrize("way", WAYS, ids=lambda way: way.__name__)
 async def test_the_next_turn_does_not_repeat_the_call_by_itself(store: Store, way: Any):
     desk = Desk(store, SCRIPT, runs={"poll_interval": 0.05, "max_attempts": 1 if way is given_up else 5})
     await way(desk)
     await at_rest(desk.services, "talk")
     before = len(desk.shop.calls("refund"))
-    run = await again(desk)
+    run = await desk.again()
     assert run.waiting
     assert [(c.arguments, c.reason) for c in run.waiting.calls] == [(REFUND["arguments"], "outcome_unknown")]
     assert len(desk.shop.calls("refund")) == before
@@ -159,7 +152,7 @@ async def test_the_next_turn_does_not_repeat_the_call_by_itself(store: Store, wa
     await desk.goes_on(run.id)
     assert len(desk.shop.calls("refund")) == before + 1
     assert (await remembered(desk)).doubts  # until the session is deleted
-    assert (await again(desk)).waiting
+    assert (await desk.again()).waiting
 
 
 async def test_who_asks_again_after_a_failure_is_told_what_was_done(store: Store):
@@ -255,7 +248,7 @@ async def test_the_arguments_that_a_person_gave_are_remembered_too(store: Store)
     await working
     await applied(desk.services, shop_cluster(approval="never"))
     for arguments in (CHANGED, REFUND["arguments"]):
-        waits = await again(desk)
+        waits = await desk.again()
         assert waits.waiting
         assert [(c.arguments, c.reason) for c in waits.waiting.calls] == [(arguments, "outcome_unknown")]
         await controls.cancel(desk.services, ALICE, waits.id)
@@ -310,7 +303,7 @@ async def test_neither_what_was_asked_nor_what_was_sent_is_repeated(store: Store
     assert [c.arguments for c in run.waiting.calls] == [CHANGED]
     await controls.cancel(desk.services, ALICE, run_id)
     await applied(desk.services, shop_cluster())  # no tool asks for approval by itself
-    waits = await again(desk)
+    waits = await desk.again()
     assert waits.waiting
     assert [(c.arguments, c.reason) for c in waits.waiting.calls] == [(REFUND["arguments"], "outcome_unknown")]
     assert desk.shop.calls("refund") == [CHANGED]
@@ -333,77 +326,6 @@ async def test_a_tool_that_was_not_there_when_it_was_asked_for_is_no_harmless_on
     assert run.waiting
     assert [(c.name, c.effect) for c in run.waiting.calls] == [("refund", "unsafe")]
     assert desk.shop.calls("refund") == []
-
-
-async def timed_out(_: Mapping[str, Any]) -> str:
-    await asyncio.Event().wait()
-    return ""
-
-
-async def unanswered(_: Mapping[str, Any]) -> str:
-    raise ToolFailed("The connection was lost.").because("server")
-
-
-async def unsent(_: Mapping[str, Any]) -> str:
-    raise ToolFailed("There is no connection.").because("server", sent=False)
-
-
-async def refused(_: Mapping[str, Any]) -> str:
-    raise ToolFailed("The order is closed.")
-
-
-def fails(desk: Desk, function: Any) -> None:
-    """Have the shop's refunds come to this, each within 0.1 s."""
-    refund = desk.shop.by_name["refund"]
-    refund.function, refund.definition = function, replace(refund.definition, timeout=0.1)
-
-
-@pytest.mark.parametrize("function", [timed_out, unanswered])
-async def test_a_call_without_an_answer_is_in_doubt(store: Store, function: Any):
-    desk = Desk(store, SCRIPT)
-    fails(desk, function)
-    await applied(desk.services, shop_cluster(retries=2))
-    await (await say(desk.services)).result()
-    (part,) = results(await conversation(desk.services, "talk"))
-    assert part.unknown
-    assert "needs a person's approval" in "".join(c.text for c in part.content if isinstance(c, TextPart))
-    assert len(desk.shop.calls("refund")) == 1
-    waits = await again(desk)
-    assert waits.waiting
-    assert [(c.arguments, c.reason) for c in waits.waiting.calls] == [(REFUND["arguments"], "outcome_unknown")]
-    assert len(desk.shop.calls("refund")) == 1
-
-
-@pytest.mark.parametrize("function", [unsent, refused])
-async def test_a_call_that_was_answered_or_never_sent_is_not(store: Store, function: Any):
-    desk = Desk(store, SCRIPT)
-    fails(desk, function)
-    await applied(desk.services, shop_cluster())
-    for _ in range(2):
-        await (await say(desk.services)).result()
-    assert [part.unknown for part in results(await conversation(desk.services, "talk"))] == [False, False]
-    assert len(desk.shop.calls("refund")) == 2
-
-
-@pytest.mark.parametrize("decision", [ALLOW, DENY], ids=["allow", "deny"])
-async def test_a_person_decides_on_a_call_without_an_answer(store: Store, decision: Decision):
-    desk = Desk(store, calling([call("look", 1), REFUND]))
-    fails(desk, unanswered)
-    await applied(desk.services, shop_cluster(unknown_outcome="wait"))
-    run = await (await say(desk.services)).answer()
-    assert isinstance(run, Run)
-    assert run.waiting
-    assert [(c.name, c.reason) for c in run.waiting.calls] == [("refund", "outcome_unknown")]
-    fails(desk, answers_well)
-    await desk.decide(run.id, decision)
-    assert (await desk.goes_on(run.id)).status == "succeeded"
-    assert len(desk.shop.calls("refund")) == (2 if decision is ALLOW else 1)
-    assert len(desk.shop.calls("look")) == 1
-    assert (await again(desk)).waiting  # whatever a person said of that one
-
-
-async def answers_well(_: Mapping[str, Any]) -> str:
-    return "refunded"
 
 
 async def test_of_two_equal_calls_in_one_step_the_second_waits_too(store: Store):
