@@ -184,6 +184,8 @@ def plain_list(cloud: Cloud, request: Request, service: str, parent: str, kind: 
 
 @route(r"POST (cloudtasks|cloudscheduler) /\w+/projects/[^/]+/locations/[^/]+/(?:queues|jobs)")
 def plain_make(cloud: Cloud, request: Request, service: str) -> Answer:
+    if request.body["name"] in cloud.barred:
+        return error(400, "The queue cannot be created because a queue with this name existed too recently.")
     return 200, cloud.put(f"{service}/{request.body['name']}", {**request.body, "state": "RUNNING"})
 
 
@@ -193,6 +195,18 @@ def plain_change(cloud: Cloud, request: Request, service: str, name: str) -> Ans
         return error(404, f"{name} not found")
     cloud.resources[f"{service}/{name}"] |= request.body
     return 200, cloud.resources[f"{service}/{name}"]
+
+
+@route(r"GET cloudtasks /\w+/(projects/[^/]+/locations/[^/]+/queues/[^/]+)")
+def queue(cloud: Cloud, request: Request, name: str) -> Answer:
+    return cloud.found("cloudtasks", name)
+
+
+@route(r"POST cloudtasks /\w+/(projects/[^/]+/locations/[^/]+/queues/[^/]+):(pause|resume|purge)")
+def change_queue(cloud: Cloud, request: Request, name: str, verb: str) -> Answer:
+    found = cloud.resources[f"cloudtasks/{name}"]
+    found |= {"pause": {"state": "PAUSED"}, "resume": {"state": "RUNNING"}, "purge": {"purgeTime": "2026-01-01"}}[verb]
+    return 200, found
 
 
 @route(r"GET (cloudtasks|cloudscheduler) /\w+/(projects/[^/]+/locations/[^/]+)")
@@ -354,6 +368,8 @@ def vulnerabilities(cloud: Cloud, request: Request, scan: str) -> Answer:
 def delete(cloud: Cloud, request: Request, service: str, name: str) -> Answer:
     if cloud.resources.pop(f"{service}/{name}", None) is None:
         return error(404, f"{name} not found")
+    if service == "cloudtasks":
+        cloud.barred.add(name)
     return done(f"{name}/operations/5") if service == "firestore" else (200, {})
 
 

@@ -63,6 +63,7 @@ class Cloud:
     uploads: list[bytes] = field(default_factory=list)
     faults: list[Fault] = field(default_factory=list)
     tokens: dict[str, dict[str, Any]] = field(default_factory=dict)  # identity tokens and their claims
+    barred: set[str] = field(default_factory=set)  # names of queues that were deleted
     refusals: int = 0  # calls that come before IAM knows everywhere who may call
     unknown: list[str] = field(default_factory=list)
     _lock: threading.RLock = field(default_factory=threading.RLock)

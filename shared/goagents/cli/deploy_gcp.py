@@ -14,7 +14,7 @@ from goagents.deploy.carry_out import carry_out, remaining
 from goagents.deploy.catalogue import select
 from goagents.deploy.gcloud import Gcloud
 from goagents.deploy.plan import plan
-from goagents.deploy.removal import removal
+from goagents.deploy.removal import Kept, find_kept, removal
 from goagents.deploy.steps import Step
 from goagents.deploy.target import CONFIG, UNKNOWN_NUMBER, Target
 from goagents.errors import GoAgentsError, Invalid, NotFound, PermissionDenied, Unauthenticated
@@ -169,36 +169,47 @@ def _unreachable(server: str, error: GoAgentsError) -> GoAgentsError:
 @click.option("--platform", type=_PLATFORM, required=True, help="Where it was deployed to.")
 @where_options
 @click.option("--data", is_flag=True, help="Delete the Firestore database, too.")
+@click.option("--queue", is_flag=True, help="Delete the queue, too; Google bars its name for days.")
 @click.option("--dry-run", is_flag=True, help="Only show the commands; nothing is asked or changed.")
 @click.option("--yes", "-y", is_flag=True, help="Do not ask for the project's name.")
 @output_option
-def destroy(platform: str, data: bool, dry_run: bool, yes: bool, output: str, **options: Any) -> None:  # noqa: ARG001
+def destroy(
+    platform: str,  # noqa: ARG001 - there is one
+    data: bool,
+    queue: bool,
+    dry_run: bool,
+    yes: bool,
+    output: str,
+    **options: Any,
+) -> None:
     """Take a deployment of the functions away.
 
-    Functions, queue, job and service accounts are deleted. The database with all clusters, sessions and runs stays,
-    unless --data is given; so do secrets, and the interfaces that were enabled. What is deleted is listed first, and
-    the project's name wants to be typed.
+    Functions, job, roles and service accounts are deleted. The database with all clusters, sessions and runs stays,
+    unless --data is given; so does the queue, emptied and paused, unless --queue is: Google bars the name of a deleted
+    queue for days, in which there could be no deployment of the same --prefix. Secrets stay, and the interfaces that
+    were enabled. What is deleted is listed first, and the project's name wants to be typed.
     """
     target = target_of(options)
-    steps = removal(target, data=data)
     if dry_run:
         note(f"What would be deleted in {target.project}, if it is there; nothing is asked or changed.")
-        _show(steps, target.project, output)
+        _show(removal(target, Kept(), data=data, queue=queue), target.project, output)
         return
     gcloud = Gcloud(target.project)
-    left = remaining(steps, gcloud)
+    left = remaining(removal(target, find_kept(target, gcloud, queue=queue), data=data, queue=queue), gcloud)
     for step in left:
         note(step.line)
     if left and not yes:
         _ask_for_name(target.project)
     outcomes = carry_out(left, gcloud, _tell)
     if output == "json":
-        say_json({"project": target.project, "deleted": list(outcomes), "data_kept": not data})
+        kept = {"data_kept": not data, "queue_kept": not queue}
+        say_json({"project": target.project, "deleted": list(outcomes), **kept})
         return
-    count = f"{len(outcomes)} thing{'' if len(outcomes) == 1 else 's'} deleted"
-    say(count if outcomes else "nothing of it is there")
+    say(f"destroyed: {len(outcomes)} step{'' if len(outcomes) == 1 else 's'}" if outcomes else "nothing of it is there")
     if not data:
         say(f"kept: the Firestore database {target.database} (--data deletes it), and secrets")
+    if not queue:
+        say(f"kept: the queue {target.prefix}, empty and paused (--queue deletes it, and bars its name for days)")
 
 
 def _show(steps: Sequence[Step], project: str, output: str) -> None:

@@ -42,6 +42,8 @@ def carry_out(steps: Sequence[Step], gcloud: Gcloud, tell: Callable[[Step, str],
 def remaining(steps: Sequence[Step], gcloud: Gcloud) -> list[Step]:
     """Return the steps that are not done yet, and need no second look. Raises GcloudFailed."""
     looks = _Looks(gcloud)
+    with ThreadPoolExecutor(max_workers=AT_ONCE) as pool:
+        list(pool.map(looks.at, dict.fromkeys(step.look for step in steps if step.look)))
     return [replace(step, look=()) for step in steps if not step.look or step.state(looks.at(step.look)) != "done"]
 
 
@@ -51,10 +53,10 @@ class _Looks:
     def __init__(self, gcloud: Gcloud) -> None:
         self._gcloud = gcloud
         self._found: dict[tuple[str, ...], Any] = {}
-        self._lock = threading.Lock()
+        self._locks: dict[tuple[str, ...], threading.Lock] = {}
 
     def at(self, look: tuple[str, ...]) -> Any:
-        with self._lock:
+        with self._locks.setdefault(look, threading.Lock()):
             if look not in self._found:
                 self._found[look] = self._gcloud.read(look)
             return self._found[look]

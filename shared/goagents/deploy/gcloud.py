@@ -16,10 +16,16 @@ READ_TIMEOUT = 60.0  # seconds
 WRITE_TIMEOUT = 300.0
 PAUSES = (2.0, 5.0, 10.0, 20.0)  # seconds before gcloud is asked again
 _SAID = 600  # characters of what gcloud said
+# What takes its time: Firestore changes a field once at a time, and takes no second change while the first goes on.
+_UNDER_WAY = re.compile(
+    r"\boperations?\b.*\b(in progress|pending|ongoing)\b|underlying data changed|is being (creat|updat|delet)ed",
+    re.IGNORECASE,
+)
+WAITS = (5.0, 10.0, *[20.0] * 28)  # seconds between attempts, ten minutes in all
 # What passes by itself: accounts and interfaces that were made a moment ago are not known everywhere yet.
 _PASSING = re.compile(
-    r"does not exist\.?$|has not been used in project|is disabled\. Enable it|SERVICE_DISABLED"
-    r"|concurrent policy changes|\bABORTED\b|\bUNAVAILABLE\b|RESOURCE_EXHAUSTED"
+    r"does not exist\.?$|you just created the queue|has not been used in project|is disabled\. Enable it"
+    r"|SERVICE_DISABLED|concurrent policy changes|\bABORTED\b|\bUNAVAILABLE\b|RESOURCE_EXHAUSTED"
     r"|HttpError accessing .*response: <\{.*'status': '(429|5\d\d)'"
     r"|[Ii]nternal error|Deadline expired",
     re.MULTILINE,
@@ -27,6 +33,10 @@ _PASSING = re.compile(
 _REMEDIES = {
     r"do not currently have an active account|Reauthentication|invalid_grant|refreshing your current auth": (
         "sign in by `gcloud auth login`"
+    ),
+    r"existed too recently": (
+        "the queue was deleted a few days ago, and Google bars its name until they are over: deploy under another "
+        "--prefix, or wait (destroy keeps the queue unless it is told --queue)"
     ),
     r"PERMISSION_DENIED|does not have permission|\b403\b": (
         "the account of `gcloud auth list` lacks a right: an owner of the project has all that is needed"
@@ -69,14 +79,18 @@ class Gcloud:
     def run(self, argv: Sequence[str], *, timeout: float = WRITE_TIMEOUT) -> str:
         """Run a command and return its output. `timeout` is that of each attempt, in seconds.
 
+        What passes by itself is tried again for a while, and longer what waits for an operation that is under way.
+
         Raises GcloudFailed with what gcloud said, and what helps.
         """
-        for pause in (*PAUSES, None):
+        pauses = {pattern: iter(each) for pattern, each in ((_UNDER_WAY, WAITS), (_PASSING, PAUSES))}
+        while True:
             done = self._once(argv, timeout)
             if done.returncode == 0:
                 return done.stdout
             said = _errors(done.stderr)
-            if pause is None or not _PASSING.search(said):
+            pause = next((next(left, None) for pattern, left in pauses.items() if pattern.search(said)), None)
+            if pause is None:
                 break
             self._sleep(pause)
         raise GcloudFailed(f"{_shown(argv)}: {said or f'exit status {done.returncode}'}{_remedy(said)}")

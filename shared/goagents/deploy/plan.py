@@ -4,9 +4,10 @@ from collections.abc import Iterator
 from typing import Any
 
 from .checks import check_configuration, check_source
+from .grants import on_invoker, on_project, on_queue, on_secrets
 from .plan_functions import function_steps
 from .plan_store import database_steps
-from .steps import Judge, Step, bound, last, named
+from .steps import Judge, Step, last, named
 from .target import Target
 
 SERVICES = (
@@ -21,11 +22,6 @@ SERVICES = (
     "run.googleapis.com",
     "secretmanager.googleapis.com",
 )
-BUILD_ROLES = ("roles/artifactregistry.writer", "roles/logging.logWriter", "roles/storage.objectViewer")
-DATA_ROLE = "roles/datastore.user"
-ENQUEUER = "roles/cloudtasks.enqueuer"
-ACT_AS = "roles/iam.serviceAccountUser"
-ACCESSOR = "roles/secretmanager.secretAccessor"
 
 
 def plan(target: Target) -> tuple[Step, ...]:
@@ -36,10 +32,10 @@ def plan(target: Target) -> tuple[Step, ...]:
         _services(),
         *_secrets_exist(target),
         *_accounts(target),
-        *_project_roles(target),
+        *(grant.give() for grant in on_project(target)),
         *database_steps(target),
         *_queue(target),
-        *_secret_access(target),
+        *(grant.give() for grant in (*on_queue(target), *on_invoker(target), *on_secrets(target))),
         *function_steps(target),
         _schedule(target),
     )
@@ -90,35 +86,6 @@ def _accounts(target: Target) -> Iterator[Step]:
         )
 
 
-def project_roles(target: Target) -> Iterator[tuple[str, str, str | None]]:
-    """Yield purpose, role and condition of what is granted on the project itself."""
-    for role in BUILD_ROLES:
-        yield "build", role, None
-    for function in target.functions:
-        if function.store:  # this database alone, not every one of the project
-            yield function.name, DATA_ROLE, f'resource.name=="projects/{target.project}/databases/{target.database}"'
-
-
-def condition(expression: str | None) -> str:
-    """Return gcloud's option; without it gcloud asks where a policy has conditions."""
-    return f"--condition=expression={expression},title=goagents-database" if expression else "--condition=None"
-
-
-def _project_roles(target: Target) -> Iterator[Step]:
-    for purpose, role, expression in project_roles(target):
-        member = f"serviceAccount:{target.account(purpose)}"
-        yield Step(
-            id=f"role-{purpose}-{role.rpartition('/')[2]}",
-            line=f"give {target.account_id(purpose)} the role {role}",
-            argv=(
-                *("projects", "add-iam-policy-binding", target.project, f"--member={member}", f"--role={role}"),
-                condition(expression),
-            ),
-            look=("projects", "get-iam-policy", target.project),
-            state=bound(role, member, expression),
-        )
-
-
 def _queue(target: Target) -> Iterator[Step]:
     name, location = target.prefix, f"--location={target.region}"
     settings = ("--max-attempts=20", "--max-retry-duration=3600s", "--min-backoff=1s", "--max-backoff=60s")
@@ -129,40 +96,13 @@ def _queue(target: Target) -> Iterator[Step]:
         look=("tasks", "queues", "list", location),
         state=named("queues", name),
     )
-    invoker = target.account("invoker")
-    for function in target.functions:
-        if not function.dispatch:
-            continue
-        member = f"serviceAccount:{target.account(function.name)}"
-        for role, on, where in (
-            (ENQUEUER, f"the queue {name}", ("tasks", "queues", "{}", name, location)),
-            (ACT_AS, target.account_id("invoker"), ("iam", "service-accounts", "{}", invoker)),
-        ):
-            yield _binding(f"{function.name}-{role.rpartition('/')[2]}", member, role, on, where)
-
-
-def _secret_access(target: Target) -> Iterator[Step]:
-    for function in target.functions:
-        member = f"serviceAccount:{target.account(function.name)}"
-        for reference in sorted(set(target.secrets_of(function).values())):
-            secret = reference.partition(":")[0]
-            yield _binding(
-                f"{function.name}-reads-{secret}", member, ACCESSOR, f"the secret {secret}", ("secrets", "{}", secret)
-            )
-
-
-def _binding(id: str, member: str, role: str, on: str, where: tuple[str, ...]) -> Step:  # noqa: A002 - the step's
-    """Grant a role on one resource. `where` are the arguments of both commands, the verb's place being `{}`."""
-
-    def command(verb: str) -> tuple[str, ...]:
-        return tuple(verb if part == "{}" else part for part in where)
-
-    return Step(
-        id=id,
-        line=f"give {member.partition(':')[2].partition('@')[0]} the role {role} on {on}",
-        argv=(*command("add-iam-policy-binding"), f"--member={member}", f"--role={role}"),
-        look=command("get-iam-policy"),
-        state=bound(role, member),
+    # Looked at once it is made: one that `destroy` left is paused, and one that is not there yet is waited for.
+    yield Step(
+        id="queue-runs",
+        line=f"have the queue {name} run",
+        argv=("tasks", "queues", "resume", name, location),
+        look=("tasks", "queues", "describe", name, location),
+        state=lambda found: "done" if (found or {}).get("state") == "RUNNING" else "absent",
     )
 
 

@@ -1,46 +1,68 @@
 """The plan that takes a deployment away again: whatever `plan` makes, save what is somebody's data.
 
-Kept are the secrets (they were there before), the interfaces enabled, and the database unless it is asked for.
+Kept are the secrets (they were there before), the interfaces enabled, and, unless they are asked for, the database and
+the queue: Google bars a deleted queue's name for days, and a deployment in its place could not be made.
 """
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
-from .plan import condition, project_roles, purposes
-from .steps import Judge, Step, bound, named
+from .gcloud import Gcloud
+from .grants import on_project, on_queue, on_secrets
+from .plan import purposes
+from .steps import Step, gone, last, named
 from .target import Target
 
+UNKNOWN_SECRET = "SECRET_NAME"  # noqa: S105 - what a plan says that was made without asking Google
 
-def removal(target: Target, *, data: bool) -> tuple[Step, ...]:
-    """Return the steps that delete what `target` deployed, callers first. With `data`, the database too."""
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What stays, and in whose policies accounts that go may stand: secrets by their names, and the queue, if it is."""
+
+    secrets: tuple[str, ...] = (UNKNOWN_SECRET,)
+    queue: bool = True
+
+
+def find_kept(target: Target, gcloud: Gcloud, *, queue: bool) -> Kept:
+    """Ask what will stay; with `queue`, the queue will not. Raises GcloudFailed.
+
+    Each secret of the project is one: nothing says any more which of them were bound by deployments before the last.
+    """
+    secrets = [last(each, "secrets") for each in gcloud.read(("secrets", "list")) or ()]
+    listed = () if queue else gcloud.read(("tasks", "queues", "list", f"--location={target.region}"))
+    return Kept(tuple(filter(None, secrets)), named("queues", target.prefix)(listed) == "done")
+
+
+def removal(target: Target, kept: Kept, *, data: bool, queue: bool) -> tuple[Step, ...]:
+    """Return the steps that delete what `target` deployed. With `data` the database too, with `queue` the queue.
+
+    Functions go before what they use, and roles before their accounts, or policies keep entries of nobody.
+    """
+    grants = (
+        *on_project(target),
+        *on_secrets(target, kept.secrets),
+        *(on_queue(target) if kept.queue and not queue else ()),
+    )
     return (
-        *_callers(target),
+        _schedule(target),
         *_functions(target),
-        *_grants(target),
+        *(_delete_queue(target) if queue else _empty_queue(target)),
+        *(grant.take() for grant in grants),
         *_accounts(target),
         *(_database(target) if data else ()),
     )
 
 
-def _gone(there: Judge) -> Judge:
-    return lambda found: "absent" if there(found) != "absent" else "done"
-
-
-def _callers(target: Target) -> Iterator[Step]:
-    name, location = target.prefix, f"--location={target.region}"
-    yield Step(
+def _schedule(target: Target) -> Step:
+    name, location = f"{target.prefix}-sweep", f"--location={target.region}"
+    return Step(
         id="schedule",
-        line=f"delete the job {name}-sweep of Cloud Scheduler",
-        argv=("scheduler", "jobs", "delete", f"{name}-sweep", location),
+        line=f"delete the job {name} of Cloud Scheduler",
+        argv=("scheduler", "jobs", "delete", name, location),
         look=("scheduler", "jobs", "list", location),
-        state=_gone(named("jobs", f"{name}-sweep")),
-    )
-    yield Step(
-        id="queue",
-        line=f"delete the queue {name}, and what waits in it",
-        argv=("tasks", "queues", "delete", name, location),
-        look=("tasks", "queues", "list", location),
-        state=_gone(named("queues", name)),
+        state=gone(named("jobs", name)),
     )
 
 
@@ -51,25 +73,41 @@ def _functions(target: Target) -> Iterator[Step]:
             line=f"delete the function {target.service(function)}",
             argv=("functions", "delete", target.service(function), "--gen2", f"--region={target.region}"),
             look=("functions", "list", "--v2", f"--regions={target.region}"),
-            state=_gone(named("functions", target.service(function))),
+            state=gone(named("functions", target.service(function))),
             together=True,
             timeout=600.0,
         )
 
 
-def _grants(target: Target) -> Iterator[Step]:
-    """Roles go before their accounts, or the policy keeps entries of nobody."""
-    for purpose, role, expression in project_roles(target):
-        member = f"serviceAccount:{target.account(purpose)}"
+def _delete_queue(target: Target) -> Iterator[Step]:
+    name, location = target.prefix, f"--location={target.region}"
+    yield Step(
+        id="queue",
+        line=f"delete the queue {name}, and what waits in it: its name cannot be used again for days",
+        argv=("tasks", "queues", "delete", name, location),
+        look=("tasks", "queues", "list", location),
+        state=gone(named("queues", name)),
+    )
+
+
+def _empty_queue(target: Target) -> Iterator[Step]:
+    """Nobody adds to it by now. It is paused last, so while it is not, both steps are still to do."""
+    name, location = target.prefix, f"--location={target.region}"
+
+    def paused(found: Any) -> Any:
+        queues = [each for each in found or () if last(each, "queues") == name]
+        return "absent" if any(each.get("state") != "PAUSED" for each in queues) else "done"
+
+    for verb, line in (
+        ("purge", f"delete what waits in the queue {name}"),
+        ("pause", f"pause the queue {name}, which stays: a new deployment has it run again"),
+    ):
         yield Step(
-            id=f"role-{purpose}-{role.rpartition('/')[2]}",
-            line=f"take {role} from {target.account_id(purpose)}",
-            argv=(
-                *("projects", "remove-iam-policy-binding", target.project, f"--member={member}", f"--role={role}"),
-                condition(expression),
-            ),
-            look=("projects", "get-iam-policy", target.project),
-            state=_gone(bound(role, member, expression)),
+            id=f"queue-{verb}",
+            line=line,
+            argv=("tasks", "queues", verb, name, location),
+            look=("tasks", "queues", "list", location),
+            state=paused,
         )
 
 
@@ -80,7 +118,7 @@ def _accounts(target: Target) -> Iterator[Step]:
             line=f"delete the service account {target.account_id(purpose)}",
             argv=("iam", "service-accounts", "delete", target.account(purpose)),
             look=("iam", "service-accounts", "list"),
-            state=_gone(named("serviceAccounts", target.account(purpose))),
+            state=gone(named("serviceAccounts", target.account(purpose))),
         )
 
 
@@ -108,5 +146,5 @@ def _database(target: Target) -> Iterator[Step]:
         line=f"delete the database {target.database}: all clusters, sessions and runs, for good",
         argv=("firestore", "databases", "delete", where),
         look=look,
-        state=_gone(named("databases", target.database)),
+        state=gone(named("databases", target.database)),
     )

@@ -49,6 +49,11 @@ def named(collection: str, name: str) -> Judge:
     return lambda found: "done" if any(last(each, collection) == name for each in found or ()) else "absent"
 
 
+def gone(there: Judge) -> Judge:
+    """Judge the opposite: is what `there` finds not there any more?"""
+    return lambda found: "absent" if there(found) != "absent" else "done"
+
+
 def last(resource: dict[str, Any], collection: str) -> str:
     """Return what follows `collection/` in a resource's name, up to the next slash."""
     return str(resource.get("name", "")).rpartition(f"{collection}/")[2].partition("/")[0]

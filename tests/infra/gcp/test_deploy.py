@@ -236,14 +236,19 @@ def test_destroying_wants_to_be_sure(google: GoogleApi):
     assert google.cloud.writes() == []
 
 
-def test_destroying_takes_all_away_but_data_and_secrets(google: GoogleApi):
+def test_destroying_takes_all_away_but_data_secrets_and_the_queue(google: GoogleApi):
     result = goagents(google, "destroy", *WHERE, "--yes")
     assert result.returncode == 0, result.stderr
     left = {name.split("/")[0] for name in google.cloud.resources}
-    assert left == {"serviceusage", "firestore", "secretmanager"}
+    assert left == {"serviceusage", "firestore", "secretmanager", "cloudtasks"}
     assert "kept: the Firestore database (default)" in result.stdout
-    policy = google.cloud.policies[f"cloudresourcemanager/projects/{PROJECT}"]
-    assert policy.get("bindings", []) == []
+    assert "kept: the queue goagents, empty and paused" in result.stdout
+    queue = f"cloudtasks/projects/{PROJECT}/locations/{REGION}/queues/goagents"
+    assert google.cloud.resources[queue]["state"] == "PAUSED"
+    assert google.cloud.resources[queue]["purgeTime"]
+    secret = f"secretmanager/projects/{PROJECT}/secrets/openai-api-key"
+    for kept in (f"cloudresourcemanager/projects/{PROJECT}", secret, queue):
+        assert google.cloud.policies[kept].get("bindings", []) == [], "no policy names an account that is gone"
     with_data = goagents(google, "destroy", *WHERE, "--yes", "--data", "--output", "json")
     assert with_data.returncode == 0, with_data.stderr
     assert json.loads(with_data.stdout)["deleted"] == ["protection", "database"]

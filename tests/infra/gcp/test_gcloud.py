@@ -198,10 +198,10 @@ def test_destroying_wants_the_projects_name_typed(
     monkeypatch.setenv("PATH", f"{program.folder}{os.pathsep}{os.environ['PATH']}")
     terminal = Terminal("", "destroy", *WHERE)
     try:
-        terminal.await_text("delete the queue goagents")
+        terminal.await_text("pause the queue goagents")
         terminal.await_text("Type the project's name")
         terminal.type(f"{typed}\n")
-        terminal.await_text("1 things? deleted" if deleted else "nothing was deleted")
+        terminal.await_text("destroyed: 2 steps" if deleted else "nothing was deleted")
     finally:
         terminal.close()
-    assert any("queues delete goagents" in call for call in program.calls) == deleted
+    assert any("queues pause goagents" in call for call in program.calls) == deleted

@@ -18,7 +18,7 @@ from goagents.deploy.plan import SERVICES, plan
 from goagents.deploy.plan_functions import function_steps
 from goagents.deploy.plan_store import exempt_fields, expiring_collections
 from goagents.deploy.release import arguments
-from goagents.deploy.removal import removal
+from goagents.deploy.removal import Kept, removal
 from goagents.deploy.steps import Step, batches
 from goagents.deploy.target import CONFIG, Target
 from goagents.errors import ConfigurationError, Invalid
@@ -231,7 +231,11 @@ def test_every_interface_that_is_used_is_enabled():
 @needs_gcloud
 def test_gcloud_takes_every_command_of_every_plan(tmp_path: Path):
     where = target(invokers=("user:ann@example.com",), allow_unauthenticated=False)
-    steps = [*plan(where), *removal(where, data=True)]
+    steps = [
+        *plan(where),
+        *removal(where, Kept(), data=True, queue=False),
+        *removal(where, Kept(), data=False, queue=True),
+    ]
     all_of_them = [argv for s in steps for argv in (s.argv, s.update, s.look) if argv]
     all_of_them += [arguments(where, f, "registry/image:1", new=new) for f in where.functions for new in (True, False)]
     # One of each shape: the linter takes a quarter of a second for a command.
