@@ -11,7 +11,8 @@ from goagents.errors import Invalid
 from goagents.resources import ClusterApplied
 from goagents.spec.load import load_clusters
 
-from .deploy_gcp import PLATFORM_ONLY, deploy_to_gcp, platform_options
+from .deploy_gcp import deploy_to_gcp
+from .deploy_options import PLATFORM_ONLY, platform_options
 from .main import command
 from .options import agent_id, client_of, cluster_option, output_option, server_options
 from .terminal import note, say, say_json

@@ -2,119 +2,39 @@
 
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import click
 
 from goagents.client import Client
 from goagents.client.faults import ServerUnreachable, UnexpectedAnswer
-from goagents.deploy.carry_out import carry_out, remaining
-from goagents.deploy.catalogue import select
+from goagents.deploy.carry_out import Outcome, carry_out, remaining
 from goagents.deploy.gcloud import Gcloud
-from goagents.deploy.plan import plan
+from goagents.deploy.plan import database_plan, plan
 from goagents.deploy.removal import Kept, find_kept, removal
 from goagents.deploy.steps import Step
-from goagents.deploy.target import CONFIG, UNKNOWN_NUMBER, Target
-from goagents.errors import GoAgentsError, Invalid, NotFound, PermissionDenied, Unauthenticated
+from goagents.deploy.target import Target
+from goagents.errors import GoAgentsError, NotFound, PermissionDenied, Unauthenticated
 from goagents.resources import ClusterApplied
-from goagents.settings import Settings
-from goagents.spec.check import KEY_VARIABLES
 from goagents.spec.cluster import AgentCluster
 
+from .deploy_options import PLATFORM, target_of, where_options
 from .main import command
-from .options import Decorator, output_option
+from .options import output_option
 from .terminal import note, say, say_json
 
 READY_WITHIN = 180.0  # seconds until who may call is known everywhere
 _PAUSE = 5.0
-_PLATFORM = click.Choice(["gcp"])
-
-
-def _options(*options: Decorator) -> Decorator:
-    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
-        for option in reversed(options):
-            function = option(function)
-        return function
-
-    return decorate
-
-
-where_options = _options(
-    click.option("--project", metavar="ID", help="Project of Google Cloud; else GOOGLE_CLOUD_PROJECT."),
-    click.option("--region", metavar="REGION", help="Such as europe-west1; else GOOGLE_CLOUD_REGION."),
-    click.option("--prefix", default="goagents", show_default=True, help="What all names begin with."),
-    click.option("--database", default="(default)", show_default=True, help="The Firestore database."),
-)
-platform_options = _options(
-    click.option("--platform", type=_PLATFORM, help="Deploy the functions, too; with the options below."),
-    where_options,
-    click.option(
-        "--functions", "names", multiple=True, metavar="NAME", help="Only these, such as gateway; may be repeated."
-    ),
-    click.option("--source", type=click.Path(path_type=Path), default=".", help="The repository.", show_default=True),
-    click.option("--config", default=CONFIG, show_default=True, help="Configuration of the functions, in the source."),
-    click.option("--database-location", default="", metavar="LOCATION", help="Of a new database; else the region."),
-    click.option(
-        "--secret",
-        "secrets",
-        multiple=True,
-        metavar="VARIABLE=SECRET",
-        help="Secret of Secret Manager a variable is filled from; may be repeated. The keys of the providers that "
-        "the clusters use are ANTHROPIC_API_KEY=anthropic-api-key and so on by default.",
-    ),
-    click.option(
-        "--invoker", "invokers", multiple=True, metavar="MEMBER", help="Who may call, such as user:ann@example.com."
-    ),
-    click.option("--allow-unauthenticated", is_flag=True, help="Let everybody call; needs `auth.mode: api_key`."),
-    click.option("--min-instances", type=click.IntRange(0, 1000), default=0, show_default=True, help="Kept warm."),
-    click.option("--max-instances", type=click.IntRange(1, 1000), default=100, show_default=True, help="At most."),
-    click.option("--yes", "-y", is_flag=True, help="Do not ask."),
-)
-
-# What means nothing without a platform. `--yes` does no harm there.
-PLATFORM_ONLY = {
-    *("project", "region", "prefix", "database", "names", "source", "config", "database_location", "secrets"),
-    *("invokers", "allow_unauthenticated", "min_instances", "max_instances"),
-}
-
-
-def target_of(
-    options: dict[str, Any], clusters: Iterable[AgentCluster] = (), *, number: str = UNKNOWN_NUMBER
-) -> Target:
-    """Return where the options say. Raises Invalid for what cannot be, click.UsageError for what is missing."""
-    settings = Settings.from_environ()
-    known: dict[str, Any] = {
-        "project": options["project"] or settings.project,
-        "region": options["region"] or settings.region,
-    }
-    if missing := [name for name, value in known.items() if not value]:
-        raise click.UsageError(f"Missing option {' and '.join(f'--{name}' for name in missing)}.")
-    names = [name for each in options.get("names", ()) for name in each.split(",") if name]
-    kept = PLATFORM_ONLY - {"project", "region", "names", "secrets"}
-    return Target(
-        **known,
-        functions=select(names),
-        secrets=_secrets(options.get("secrets", ()), clusters),
-        number=number,
-        **{name: options[name] for name in kept if name in options},
-    )
-
-
-def _secrets(given: Sequence[str], clusters: Iterable[AgentCluster]) -> dict[str, str]:
-    used = {KEY_VARIABLES[a.provider] for c in clusters for a in c.spec.agents if a.provider in KEY_VARIABLES}
-    secrets = {variable: variable.lower().replace("_", "-") for variable in used}
-    for each in given:
-        variable, equals, secret = each.partition("=")
-        if not equals:
-            raise Invalid(f"--secret {variable[:64]}: write VARIABLE=SECRET, the name of a secret and never its value")
-        secrets[variable] = secret
-    return secrets
 
 
 def deploy_to_gcp(options: dict[str, Any], clusters: Sequence[AgentCluster], *, dry_run: bool, output: str) -> None:
     target = target_of(options, clusters)
+    if options["database_only"]:
+        if clusters:
+            raise click.UsageError("--cluster and --database-only exclude each other: no server is deployed")
+        _make_database(target, yes=options["yes"], dry_run=dry_run, output=output)
+        return
     steps = plan(target)
     if dry_run:
         note(f"The plan for {target.project} in {target.region}; nothing is asked or changed.")
@@ -128,17 +48,49 @@ def deploy_to_gcp(options: dict[str, Any], clusters: Sequence[AgentCluster], *, 
     if not options["yes"]:
         _ask(f"Deploy {', '.join(function.name for function in target.functions)} to {target.project}?")
     outcomes = carry_out(steps, gcloud, _tell)
+    applied = _apply(target.url(target.server), clusters)
+    _say_deployed(target, outcomes, applied, output)
+
+
+def _say_deployed(
+    target: Target, outcomes: Mapping[str, Outcome], applied: Sequence[ClusterApplied], output: str
+) -> None:
     server = target.url(target.server)
-    applied = _apply(server, clusters)
+    addresses = {each.name: target.url(each) for each in target.functions if each.called_by == "users"}
     if output == "json":
-        said = {"project": target.project, "region": target.region, "server": server, "steps": outcomes}
-        say_json({**said, "items": applied})
+        said = {"project": target.project, "region": target.region, "server": server, "addresses": addresses}
+        say_json({**said, "steps": outcomes, "items": applied})
         return
-    changed = sum(outcome != "done already" for outcome in outcomes.values())
-    say(f"deployed: {changed} of {len(outcomes)} steps had something to do")
+    say(f"deployed: {_changed(outcomes)}")
     for answer in applied:
         say(f"cluster {answer.cluster.namespace}/{answer.cluster.name} {answer.outcome}")
+    if len(addresses) > 1:
+        for name, address in addresses.items():
+            say(f"function {name} {address}")
+        note("Each serves its own paths: have a load balancer in front, or one address for all by --functions gateway.")
     say(f"server {server}\nnext: GOAGENTS_SERVER={server} goagents status")
+
+
+def _changed(outcomes: Mapping[str, Outcome]) -> str:
+    changed = sum(outcome != "done already" for outcome in outcomes.values())
+    return f"{changed} of {len(outcomes)} steps had something to do"
+
+
+def _make_database(target: Target, *, yes: bool, dry_run: bool, output: str) -> None:
+    """Deploy what any server on Firestore needs of Google Cloud, wherever it runs."""
+    steps = database_plan(target)
+    if dry_run:
+        note(f"The plan for {target.project}; nothing is asked or changed.")
+        _show(steps, target.project, output)
+        return
+    if not yes:
+        _ask(f"Make the database {target.database} of {target.project}, with its indexes?")
+    outcomes = carry_out(steps, Gcloud(target.project), _tell)
+    store = f"firestore://{target.project}/{target.database}"
+    if output == "json":
+        say_json({"project": target.project, "store": store, "steps": outcomes})
+        return
+    say(f"database: {_changed(outcomes)}\nnext: GOAGENTS_STORE={store}")
 
 
 def _apply(server: str, clusters: Sequence[AgentCluster]) -> list[ClusterApplied]:
@@ -166,7 +118,7 @@ def _unreachable(server: str, error: GoAgentsError) -> GoAgentsError:
 
 
 @command()
-@click.option("--platform", type=_PLATFORM, required=True, help="Where it was deployed to.")
+@click.option("--platform", type=PLATFORM, required=True, help="Where it was deployed to.")
 @where_options
 @click.option("--data", is_flag=True, help="Delete the Firestore database, too.")
 @click.option("--queue", is_flag=True, help="Delete the queue, too; Google bars its name for days.")

@@ -24,13 +24,19 @@ class Smoke:
 
 @dataclass(frozen=True, slots=True)
 class Function:
-    """One deployable function. `timeout` is in seconds, `concurrency` the requests of one instance at a time."""
+    """One deployable function. `timeout` is in seconds, `concurrency` the requests of one instance at a time.
+
+    `standard` functions are deployed where none is named; the gateway serves all of it in their place. `warm` are those
+    whose callers wait for a model's answer: a number of instances kept for no function in particular is kept for them.
+    """
 
     name: str
     cpu: str
     memory: str
     concurrency: int
     timeout: int
+    standard: bool
+    warm: bool
     called_by: Literal["users", "tasks", "scheduler"]
     paths: tuple[str, ...]
     store: bool
@@ -67,6 +73,11 @@ def select(names: Iterable[str] = ()) -> tuple[Function, ...]:
     for path in ("/worker", "/sweep"):
         serving(chosen, path)
     return chosen
+
+
+def standard() -> tuple[Function, ...]:
+    """Return the functions that are deployed where none is named: one for each group of paths."""
+    return tuple(function for function in catalogue().values() if function.standard)
 
 
 def serving(functions: Iterable[Function], path: str) -> Function:

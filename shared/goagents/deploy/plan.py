@@ -29,7 +29,7 @@ def plan(target: Target) -> tuple[Step, ...]:
     check_source(target.source, target.config)
     check_configuration(target)
     return (
-        _services(),
+        _services(SERVICES),
         *_secrets_exist(target),
         *_accounts(target),
         *(grant.give() for grant in on_project(target)),
@@ -41,15 +41,20 @@ def plan(target: Target) -> tuple[Step, ...]:
     )
 
 
-def _services() -> Step:
+def database_plan(target: Target) -> tuple[Step, ...]:
+    """Return the steps that make the database alone: what a server that runs elsewhere needs."""
+    return (_services(("firestore.googleapis.com",)), *database_steps(target))
+
+
+def _services(names: tuple[str, ...]) -> Step:
     def state(found: Any) -> Any:
         enabled = {each.get("config", {}).get("name") for each in found or ()}
-        return "done" if enabled.issuperset(SERVICES) else "absent"
+        return "done" if enabled.issuperset(names) else "absent"
 
     return Step(
         id="services",
         line="enable the interfaces of Google Cloud that are used",
-        argv=("services", "enable", *SERVICES),
+        argv=("services", "enable", *names),
         look=("services", "list", "--enabled"),
         state=state,
     )

@@ -34,7 +34,7 @@ def deploy_arguments(target: Target, function: Function) -> tuple[str, ...]:
         pairs("set-env-vars", target.environment(function)),
         pairs("set-secrets", secrets) if secrets else "--clear-secrets",
         *(f"--cpu={function.cpu}", f"--memory={function.memory}", f"--concurrency={function.concurrency}"),
-        *(f"--timeout={function.timeout}s", f"--min-instances={target.min_instances}"),
+        *(f"--timeout={function.timeout}s", f"--min-instances={target.min_instances.get(function.name, 0)}"),
         f"--max-instances={target.max_instances}",
     )
 
@@ -43,10 +43,12 @@ def _deployment(target: Target, function: Function) -> Step:
     arguments = deploy_arguments(target, function)
     label = digest(target.source, target.config, arguments)
     per_cpu = "CPU" if function.cpu == "1" else "CPUs"
+    kept = target.min_instances.get(function.name, 0)
+    warm = f", {kept} instance{'' if kept == 1 else 's'} kept warm" if kept else ""
     return Step(
         id=f"function-{function.name}",
         line=f"deploy the function {function.name} ({function.cpu} {per_cpu}, {function.memory}, "
-        f"{function.concurrency} requests at once, {function.timeout} s)",
+        f"{function.concurrency} requests at once, {function.timeout} s{warm})",
         argv=(*arguments, f"--update-labels={_LABEL}={label}"),
         look=("functions", "list", "--v2", f"--regions={target.region}"),
         state=_deployed(target.service(function), label),

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from goagents.errors import FieldError, Invalid
 
-from .catalogue import Function, serving
+from .catalogue import GATEWAY, Function, serving
 
 CONFIG = "infra/gcp/config.yaml"
 UNKNOWN_NUMBER = "PROJECT_NUMBER"  # what a plan says that was made without asking Google
@@ -29,7 +29,7 @@ _MEMBER = re.compile(r"(user|group|serviceAccount|domain):[^\s,@:]+(@[^\s,@:]+)?
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
     """A deployment. `secrets` are names in Secret Manager by the variable they are bound to, `invokers` the members
-    that may call what users call, `number` the project's number.
+    that may call what users call, `number` the project's number, `min_instances` how many are kept warm of a function.
 
     Raises Invalid that names every value that cannot be one.
     """
@@ -46,7 +46,7 @@ class Target:
     secrets: Mapping[str, str] = field(default_factory=dict)
     invokers: tuple[str, ...] = ()
     allow_unauthenticated: bool = False
-    min_instances: int = 0
+    min_instances: Mapping[str, int] = field(default_factory=dict)
     max_instances: int = 100
     number: str = UNKNOWN_NUMBER
 
@@ -69,6 +69,12 @@ class Target:
             FieldError("invoker", f"{member!r} is not a member, such as user:ann@example.com or group:, domain:")
             for member in self.invokers
             if not _MEMBER.fullmatch(member)
+        ]
+        deployed = [function.name for function in self.functions]
+        errors += [
+            FieldError("min-instances", f"{name}={count}: {fault}")
+            for name, count in self.min_instances.items()
+            for fault in _instances_faults(name in deployed, count, self.max_instances)
         ]
         if errors:
             raise Invalid("This cannot be deployed to:", errors=errors)
@@ -101,8 +107,9 @@ class Target:
 
     @property
     def server(self) -> Function:
-        """The function that the command line speaks to."""
-        return serving(self.functions, "/api/v1/clusters")
+        """The function that the command line speaks to: the one that serves everything, where it is deployed."""
+        gateway = next((function for function in self.functions if function.name == GATEWAY), None)
+        return gateway or serving(self.functions, "/api/v1/clusters")
 
     def environment(self, function: Function) -> dict[str, str]:
         """Return the variables of a function, without those that Secret Manager fills."""
@@ -121,3 +128,9 @@ class Target:
         if not function.models:
             return {}
         return {name: secret if ":" in secret else f"{secret}:latest" for name, secret in self.secrets.items()}
+
+
+def _instances_faults(deployed: bool, count: int, most: int) -> list[str]:
+    if not deployed:
+        return ["no function of this name is deployed"]
+    return [] if 0 <= count <= most else [f"must be from 0 to --max-instances, which is {most}"]
