@@ -10,6 +10,7 @@ the caller's identity token lets him in.
 """
 
 import json
+import os
 import ssl
 import threading
 from collections.abc import Mapping
@@ -67,10 +68,11 @@ def make_certificates(folder: Path) -> tuple[Path, Path]:
 @dataclass
 class GoogleApi:
     """`cloud` is what there is, `serving` the addresses behind run.app by the service's name, or
-    `TAG---NAME` for those of a tag alone.
+    `TAG---NAME` for those of a tag alone. `programs` is a folder that comes first in the PATH.
     """
 
     folder: Path
+    programs: Path | None = None
     cloud: Cloud = field(default_factory=lambda: Cloud(ROUTES))
     serving: dict[str, str] = field(default_factory=dict)
 
@@ -105,7 +107,9 @@ class GoogleApi:
     def environment(self) -> dict[str, str]:
         """What gcloud, and our own client, need to come here and nowhere else."""
         host, port = self._server.server_address[:2]
+        programs = {"PATH": f"{self.programs}{os.pathsep}{os.environ['PATH']}"} if self.programs else {}
         return {
+            **programs,
             "CLOUDSDK_CONFIG": str(self.folder / "gcloud"),
             "CLOUDSDK_PROXY_TYPE": "http",
             "CLOUDSDK_PROXY_ADDRESS": str(host),
