@@ -1,20 +1,23 @@
 """What the pipeline does with an image: deploys it beside what serves, tries it, and only then moves the traffic.
 
+    python -m goagents.deploy.release location --region R
     python -m goagents.deploy.release severity --project P --scan SCAN
-    python -m goagents.deploy.release deploy   --project P --region R --image IMAGE
+    python -m goagents.deploy.release deploy   --project P --region R --image IMAGE --functions gateway
     python -m goagents.deploy.release smoke    --project P --region R
     python -m goagents.deploy.release promote  --project P --region R
 
-The functions are Cloud Run services from one image; which ones there are is read from functions.json. A service that
-is there keeps its account, variables and secrets, which Terraform set; it gets the image and what functions.json says.
-What `deploy` found is kept in a file, so that `promote` knows where to move the traffic back to. Standard library only:
-it runs in the image of the Cloud SDK, where nothing is installed.
+The functions are Cloud Run services from one image; which ones there can be is read from functions.json. One that is
+named is made where it is missing; where none is named, those that are there are released, and none is made. A service
+that is there keeps its account, variables and secrets, which Terraform set; it gets the image and what functions.json
+says. What `deploy` found is kept in a file: `smoke` and `promote` take from it what was released, and where to move the
+traffic back to. Standard library only: it runs in the image of the Cloud SDK, where nothing is installed.
 """
 
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +25,7 @@ from goagents.errors import GoAgentsError, Invalid
 
 from .catalogue import Function, select
 from .gcloud import Gcloud, GcloudFailed
-from .release_traffic import Release, serving_now
+from .release_traffic import Release, Stopped, Traffic
 from .steps import pairs
 from .target import Target
 
@@ -30,6 +33,11 @@ TAG = "candidate"
 STATE = "release.json"
 DEPLOY_TIMEOUT = 600.0  # seconds
 SEVERE = ("CRITICAL", "HIGH")
+SCANNERS = {  # by what a region begins with
+    **dict.fromkeys(("us", "northamerica", "southamerica"), "us"),
+    **dict.fromkeys(("europe", "me", "africa"), "europe"),
+    **dict.fromkeys(("asia", "australia"), "asia"),
+}
 
 
 def severe(vulnerabilities: Any) -> list[str]:
@@ -45,30 +53,55 @@ def severe(vulnerabilities: Any) -> list[str]:
     return sorted(found)
 
 
-def deploy(target: Target, gcloud: Gcloud, image: str) -> dict[str, str | None]:
-    """Deploy the image as a new revision of each service, tagged, without traffic.
+def location_of(region: str) -> str:
+    """Return where Google's scanner reads an image of a repository in this region: us, europe or asia."""
+    found = SCANNERS.get(region.partition("-")[0])
+    if found is None:
+        raise Invalid(f"{region!r} is not a region whose scanner is known; they begin with {', '.join(SCANNERS)}.")
+    return found
 
-    Return the revision that serves now by the service's name, None for a service there was not. Raises GcloudFailed.
+
+def services(gcloud: Gcloud, target: Target) -> dict[str, dict[str, Any]]:
+    """Return the services of Cloud Run that are there, by name, of those that could be. Raises GcloudFailed."""
+    begin = f"--filter=metadata.name~^{target.prefix}-"
+    listed = gcloud.read(("run", "services", "list", f"--region={target.region}", begin)) or ()
+    names = {target.service(function) for function in select()}
+    return {each["metadata"]["name"]: each for each in listed if each["metadata"]["name"] in names}
+
+
+def existing(target: Target, found: Mapping[str, Any]) -> Target:
+    """Return the target with the functions that are there. Raises Invalid where they could not work together."""
+    names = [function.name for function in target.functions if target.service(function) in found]
+    if not names:
+        raise Invalid(
+            f"There is no service {target.prefix}-… in {target.region}, and none was named that is to be made: make "
+            "them by infra/terraform first, or name them, such as --functions=gateway (_FUNCTIONS of cloudbuild.yaml)."
+        )
+    _say(f"no function was named: released are those that are there, {', '.join(names)}")
+    return replace(target, functions=select(names))
+
+
+def deploy(target: Target, gcloud: Gcloud, image: str, found: Mapping[str, Any]) -> dict[str, Traffic | None]:
+    """Deploy the image as a new revision of each service, tagged, without traffic. `found` are the services there are.
+
+    Return the traffic by the service's name, None for a service there was not. Raises Invalid before anything is
+    deployed, GcloudFailed.
     """
     before = {}
+    for name in map(target.service, target.functions):
+        service = found.get(name)
+        if service and service["metadata"].get("labels", {}).get("goog-managed-by") == "cloudfunctions":
+            raise Invalid(
+                f"{name} was deployed from source, and an image would break it: release under another --prefix, or "
+                "take it away first (goagents destroy --platform gcp)."
+            )
+        before[name] = Traffic.of(service) if service else None
     for function in target.functions:
         name = target.service(function)
-        found = _described(gcloud, target, name)
-        before[name] = serving_now(found) if found else None
-        gcloud.run(arguments(target, function, image, new=found is None), timeout=DEPLOY_TIMEOUT)
-        _say(f"{name}: deployed {'as a new service' if found is None else 'without traffic'}")
+        new = before[name] is None
+        gcloud.run(arguments(target, function, image, new=new), timeout=DEPLOY_TIMEOUT)
+        _say(f"{name}: deployed {'as a new service' if new else 'without traffic'}")
     return before
-
-
-def _described(gcloud: Gcloud, target: Target, name: str) -> dict[str, Any] | None:
-    listed = gcloud.read(("run", "services", "list", f"--region={target.region}", f"--filter=metadata.name={name}"))
-    found: dict[str, Any] | None = next((each for each in listed or () if each["metadata"]["name"] == name), None)
-    if found and found["metadata"].get("labels", {}).get("goog-managed-by") == "cloudfunctions":
-        raise Invalid(
-            f"{name} was deployed from source, and an image would break it: release under another --prefix, or take it "
-            "away first (goagents destroy --platform gcp)."
-        )
-    return found
 
 
 def arguments(target: Target, function: Function, image: str, *, new: bool) -> tuple[str, ...]:
@@ -98,6 +131,7 @@ def _say(text: str) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m goagents.deploy.release", description="Release an image.")
     commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("location").add_argument("--region", required=True)
     for name in ("severity", "deploy", "smoke", "promote"):
         command = commands.add_parser(name)
         command.add_argument("--project", required=True)
@@ -106,47 +140,70 @@ def _parser() -> argparse.ArgumentParser:
             continue
         command.add_argument("--region", required=True)
         command.add_argument("--prefix", default="goagents")
-        command.add_argument("--functions", default="", help="names, separated by commas; all by default")
         command.add_argument("--state", type=Path, default=Path(STATE), help="where `deploy` notes what served before")
-        command.add_argument("--database", default="(default)")
-        command.add_argument("--secrets", default="", help="VARIABLE=SECRET,… for services that are new")
-        command.add_argument("--as", dest="account", default="", help="the account whose identity token is shown")
         if name == "deploy":
             command.add_argument("--image", required=True)
+            command.add_argument(
+                "--functions", default="", help="names, separated by commas; by default those there are"
+            )
+            command.add_argument("--database", default="(default)")
+            command.add_argument("--secrets", default="", help="VARIABLE=SECRET,… for services that are new")
+        else:
+            command.add_argument("--as", dest="account", default="", help="the account whose identity token is shown")
     return parser
 
 
-def _target(options: argparse.Namespace, gcloud: Gcloud) -> Target:
-    number = str(gcloud.read(("projects", "describe", options.project))["projectNumber"])
-    secrets = dict(part.partition("=")[::2] for part in options.secrets.split(",") if part)
-    return Target(
+def _number(options: argparse.Namespace, gcloud: Gcloud) -> str:
+    return str(gcloud.read(("projects", "describe", options.project))["projectNumber"])
+
+
+def _deploy(options: argparse.Namespace, gcloud: Gcloud) -> None:
+    named = list(filter(None, options.functions.split(",")))
+    target = Target(
         project=options.project,
         region=options.region,
         prefix=options.prefix,
-        functions=select(filter(None, options.functions.split(","))),
+        functions=select(named),
         database=options.database,
-        secrets=secrets,
-        number=number,
+        secrets=dict(part.partition("=")[::2] for part in options.secrets.split(",") if part),
     )
+    target = replace(target, number=_number(options, gcloud))
+    found = services(gcloud, target)
+    before = deploy(target if named else existing(target, found), gcloud, options.image, found)
+    state = {name: traffic and asdict(traffic) for name, traffic in before.items()}
+    options.state.write_text(json.dumps(state), encoding="utf-8")
+
+
+def _release(options: argparse.Namespace, gcloud: Gcloud) -> Release:
+    """Return the release that `deploy` has noted."""
+    state = json.loads(options.state.read_text(encoding="utf-8"))
+    names = [name.removeprefix(f"{options.prefix}-") for name in state]
+    number = _number(options, gcloud)
+    target = Target(
+        project=options.project, region=options.region, prefix=options.prefix, functions=select(names), number=number
+    )
+    before = {name: traffic and Traffic(**traffic) for name, traffic in state.items()}
+    return Release(target, gcloud, before, account=options.account, say=_say)
 
 
 def run(arguments_given: Sequence[str]) -> None:
-    """Carry one command out. Raises GoAgentsError with what went wrong, after moving back what was moved."""
+    """Carry one command out. Raises GoAgentsError with what went wrong, Stopped; what was moved is moved back then."""
     options = _parser().parse_args(arguments_given)
+    if options.command == "location":
+        _say(location_of(options.region))
+        return
     gcloud = Gcloud(options.project)
     if options.command == "severity":
         listed = gcloud.read(("artifacts", "docker", "images", "list-vulnerabilities", options.scan))
         if found := severe(listed):
             raise GcloudFailed("The image is vulnerable, and there are fixes:\n  " + "\n  ".join(found))
         _say("nothing severe that could be mended")
-        return
-    target = _target(options, gcloud)
-    if options.command == "deploy":
-        options.state.write_text(json.dumps(deploy(target, gcloud, options.image)), encoding="utf-8")
-        return
-    before = json.loads(options.state.read_text(encoding="utf-8"))
-    release = Release(target, gcloud, before, account=options.account, say=_say)
-    release.smoke(TAG) if options.command == "smoke" else release.promote()
+    elif options.command == "deploy":
+        _deploy(options, gcloud)
+    elif options.command == "smoke":
+        _release(options, gcloud).smoke(TAG)
+    else:
+        _release(options, gcloud).promote()
 
 
 def main() -> None:
@@ -155,6 +212,8 @@ def main() -> None:
     except (GoAgentsError, OSError) as error:
         places = "".join(f"\n  {each}" for each in getattr(error, "errors", ()))
         sys.exit(f"{error}{places}")
+    except (Stopped, KeyboardInterrupt):
+        sys.exit("stopped")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,10 @@
 """Tries what was deployed, moves the traffic to it, and back where it does not do. Standard library only."""
 
+import signal
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 from .catalogue import Function
@@ -13,15 +16,46 @@ ATTEMPTS = 4  # a new revision, and who may call it, take some seconds to be kno
 PAUSE = 5.0  # seconds between them
 
 
-def serving_now(service: Mapping[str, Any]) -> str | None:
-    """Return the revision that gets the traffic of a service of Cloud Run, the largest share of it."""
-    shares = [each for each in service.get("status", {}).get("traffic", ()) if each.get("percent")]
-    found = max(shares, key=lambda each: int(each["percent"]), default=None)
-    return str(found["revisionName"]) if found else None
+class Stopped(BaseException):
+    """Somebody ended the release: SIGTERM, as a build that is cancelled gets it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Traffic:
+    """Who gets what of a service of Cloud Run: percent by revision, and the revision of each tag."""
+
+    shares: Mapping[str, int]
+    tags: Mapping[str, str]
+
+    @classmethod
+    def of(cls, service: Mapping[str, Any]) -> "Traffic":
+        """Return what serves now, each revision by its own name: `the latest` is another one after the release."""
+        shares: dict[str, int] = {}
+        tags = {}
+        for each in service.get("status", {}).get("traffic", ()):
+            revision = str(each["revisionName"])
+            if percent := int(each.get("percent") or 0):
+                shares[revision] = shares.get(revision, 0) + percent
+            if tag := each.get("tag"):
+                tags[str(tag)] = revision
+        return cls(shares, tags)
+
+    @property
+    def options(self) -> tuple[str, ...]:
+        """gcloud's options that restore it."""
+        tags = f"--set-tags={_listed(self.tags)}" if self.tags else "--clear-tags"
+        return (f"--to-revisions={_listed(self.shares)}", tags)
+
+    def __str__(self) -> str:
+        return ", ".join(f"{revision} ({percent} %)" for revision, percent in self.shares.items())
+
+
+def _listed(values: Mapping[str, object]) -> str:
+    return ",".join(f"{name}={value}" for name, value in values.items())
 
 
 class Release:
-    """What `deploy` found is `before`: the revision that served by the service's name, None where there was none.
+    """What `deploy` found is `before`: the traffic by the service's name, None where there was no service.
 
     `account` is the service account whose identity token the functions are shown; gcloud's own where it is empty.
     """
@@ -30,7 +64,7 @@ class Release:
         self,
         target: Target,
         gcloud: Gcloud,
-        before: Mapping[str, str | None],
+        before: Mapping[str, Traffic | None],
         *,
         account: str = "",
         say: Callable[[str], None],
@@ -52,40 +86,48 @@ class Release:
     def promote(self) -> None:
         """Move the traffic of every service to its newest revision, and try again what users now get.
 
-        Raises GcloudFailed once what was moved is moved back.
+        Whatever ends it early, what was moved is moved back first. Then raises what it was: GcloudFailed, Stopped for
+        SIGTERM. To be called in the main thread: signals are handled there.
         """
         moved: list[str] = []
-        try:
-            for function in self._internal_first():
-                name = self._target.service(function)
-                moved.append(name)
-                self._move(name, "--to-latest")
-                self._say(f"{name}: serves the new revision")
-            self.smoke()
-        except GcloudFailed as fault:
-            raise GcloudFailed("\n".join([str(fault), *self._back(moved)])) from fault
+        with _stoppable():
+            try:
+                for function in self._internal_first():
+                    name = self._target.service(function)
+                    moved.append(name)  # before it is: one that was cut off may have been carried out
+                    self._move(name, "--to-latest")
+                    self._say(f"{name}: serves the new revision")
+                self.smoke()
+            except BaseException as fault:
+                with _undisturbed():
+                    outcomes = self._back(moved)
+                if isinstance(fault, GcloudFailed):
+                    raise GcloudFailed("\n".join([str(fault), *outcomes])) from fault
+                self._say("\n".join(["The release was ended early.", *outcomes]))
+                raise
 
     def _internal_first(self) -> list[Function]:
         """A new function may hand a run to the worker that an old worker does not understand: the worker goes first."""
         return sorted(self._target.functions, key=lambda function: function.called_by == "users")
 
     def _back(self, moved: list[str]) -> list[str]:
-        """Move the traffic back; return what became of each service."""
+        """Restore the traffic, all shares and tags of it; return what became of each service."""
         outcomes = []
         for name in reversed(moved):
-            revision = self._before.get(name)
-            if revision is None:
-                outcomes.append(f"{name}: it is new, there is nothing to move back to")
+            traffic = self._before.get(name)
+            if traffic is None or not traffic.shares:
+                outcomes.append(f"{name}: nothing served before, there is nothing to move back to")
                 continue
             try:
-                self._move(name, f"--to-revisions={revision}=100")
-                outcomes.append(f"{name}: serves {revision} again")
-            except GcloudFailed as fault:
-                outcomes.append(f"{name}: NOT moved back to {revision}, do it by hand: {fault}")
+                self._move(name, *traffic.options)
+                outcomes.append(f"{name}: serves {traffic} again")
+            except Exception as fault:  # noqa: BLE001 - the others have to be moved back all the same; it is reported
+                by_hand = f"gcloud run services update-traffic {name} {' '.join(traffic.options)}"
+                outcomes.append(f"{name}: NOT moved back, do it by hand: {by_hand}\n  {fault}")
         return outcomes
 
-    def _move(self, name: str, where: str) -> None:
-        self._gcloud.run(("run", "services", "update-traffic", name, f"--region={self._target.region}", where))
+    def _move(self, name: str, *where: str) -> None:
+        self._gcloud.run(("run", "services", "update-traffic", name, f"--region={self._target.region}", *where))
 
     def _fault(self, function: Function, tag: str) -> str | None:
         """Cloud Run wants the service's own address in the token, at the address of a tag, too."""
@@ -105,3 +147,30 @@ class Release:
     def _token(self, audience: str) -> str:
         own = (f"--impersonate-service-account={self._account}", "--include-email") if self._account else ()
         return self._gcloud.run(("auth", "print-identity-token", f"--audiences={audience}", *own)).strip()
+
+
+def _stop(*_: object) -> None:
+    raise Stopped
+
+
+@contextmanager
+def _handled(handler: Callable[..., None] | signal.Handlers, *signals: signal.Signals) -> Iterator[None]:
+    former = {each: signal.signal(each, handler) for each in signals}
+    try:
+        yield
+    finally:
+        for each, before in former.items():
+            signal.signal(each, before or signal.SIG_DFL)
+
+
+def _stoppable() -> AbstractContextManager[None]:
+    """Within it SIGTERM raises Stopped, as Ctrl-C raises KeyboardInterrupt.
+
+    The system has no handler for the first process of a container: without this one it is killed a while later.
+    """
+    return _handled(_stop, signal.SIGTERM)
+
+
+def _undisturbed() -> AbstractContextManager[None]:
+    """Within it neither signal ends this process, nor gcloud, which inherits that."""
+    return _handled(signal.SIG_IGN, signal.SIGTERM, signal.SIGINT)

@@ -15,6 +15,7 @@ from tests.support.gcloud_lint import gcloud_faults
 from tests.support.google_project import ROOT, needs_gcloud
 
 from goagents.deploy import release
+from goagents.errors import Invalid
 
 BUILD: dict[str, Any] = yaml.safe_load((ROOT / "cloudbuild.yaml").read_text(encoding="utf-8"))
 ORDER = ("test", "build", "scan", "push", "deploy", "smoke", "promote")
@@ -102,6 +103,8 @@ def test_the_release_takes_the_arguments_of_its_steps():
     (line,) = re.findall(r"goagents\.deploy\.release (severity .*)", text_of(BUILD["steps"][2]))
     line = line.replace('"$(cat /workspace/scan)"', "scan").replace('"', "")
     assert parser.parse_args(_substituted(line).split()).command == "severity"
+    (line,) = re.findall(r"goagents\.deploy\.release (location [^)]*)", text_of(BUILD["steps"][2]))
+    assert parser.parse_args(_substituted(line).replace('"', "").split()).region == "europe-west1"
 
 
 def _substituted(argument: str) -> str:
@@ -109,11 +112,34 @@ def _substituted(argument: str) -> str:
     return re.sub(r"\$\{(\w+)\}", lambda found: str(values[found[1]]), argument)
 
 
+@pytest.mark.parametrize(
+    ("region", "location"),
+    [
+        ("us-central1", "us"),
+        ("northamerica-northeast1", "us"),
+        ("southamerica-east1", "us"),
+        ("europe-west1", "europe"),
+        ("me-west1", "europe"),
+        ("africa-south1", "europe"),
+        ("asia-northeast1", "asia"),
+        ("australia-southeast1", "asia"),
+    ],
+)
+def test_the_scanner_is_near_the_repository(region: str, location: str, capsys: pytest.CaptureFixture[str]):
+    release.run(["location", f"--region={region}"])
+    assert capsys.readouterr().out == f"{location}\n"
+    with pytest.raises(Invalid, match="'moon-east1' is not a region"):
+        release.run(["location", "--region=moon-east1"])
+
+
 @needs_gcloud
 def test_gcloud_takes_the_commands_of_the_scan(tmp_path: Path):
-    lines = re.findall(r"gcloud artifacts [^\n>]*", text_of(BUILD["steps"][2]))
-    assert lines
-    assert gcloud_faults([_substituted(line).strip() for line in lines], tmp_path) == []
+    text = text_of(BUILD["steps"][2]).replace("\\\n", " ")
+    (line,) = re.findall(r"gcloud artifacts [^\n>]*", text)
+    assert '--location="$$location"' in line
+    places = ["moon", *sorted(set(release.SCANNERS.values()))]
+    (fault,) = gcloud_faults([_substituted(line.replace("$$location", place)).strip() for place in places], tmp_path)
+    assert "Invalid choice: 'moon'" in fault, "and the others are taken"
 
 
 def changed(step: str, **values: Any) -> dict[str, Any]:
