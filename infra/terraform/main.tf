@@ -11,6 +11,11 @@ locals {
     path => one([for name, function in local.functions : name if length(setintersection(function.paths, [path, "/*"])) > 0])
   }
 
+  # The one Terraform makes, and those that gcloud restored. Keyed by their names, so none ever takes another's place.
+  databases = setunion([var.database], keys(var.restored_databases))
+  served    = coalesce(var.served_database, var.database)
+  store     = "firestore://${var.project}/${module.firestore[local.served].name}"
+
   home   = var.regions[0]
   labels = merge({ app = "goagents" }, var.labels)
   image  = "${module.registry.address}/goagents:${var.image_tag}"
@@ -22,16 +27,20 @@ locals {
   services = [
     "artifactregistry.googleapis.com",
     "billingbudgets.googleapis.com",
+    "cloudbuild.googleapis.com",
     "cloudresourcemanager.googleapis.com",
     "cloudscheduler.googleapis.com",
     "cloudtasks.googleapis.com",
     "compute.googleapis.com",
     "firestore.googleapis.com",
     "iam.googleapis.com",
+    "iamcredentials.googleapis.com",
     "logging.googleapis.com",
     "monitoring.googleapis.com",
+    "ondemandscanning.googleapis.com",
     "run.googleapis.com",
     "secretmanager.googleapis.com",
+    "storage.googleapis.com",
   ]
 }
 
@@ -59,12 +68,13 @@ module "registry" {
 }
 
 module "firestore" {
-  source = "./modules/firestore"
+  source   = "./modules/firestore"
+  for_each = local.databases
 
   project                = var.project
-  database               = var.database
+  database               = each.value
   location               = coalesce(var.database_location, local.home)
-  deletion_protection    = var.deletion_protection
+  delete_data            = var.delete_data
   point_in_time_recovery = var.point_in_time_recovery
   daily_backups_kept     = var.daily_backups_kept
   weekly_backups_kept    = var.weekly_backups_kept
@@ -72,12 +82,19 @@ module "firestore" {
   depends_on = [google_project_service.this]
 }
 
+module "restored" {
+  source = "./modules/restored"
+
+  project   = var.project
+  databases = var.restored_databases
+}
+
 module "identities" {
   source = "./modules/identities"
 
   project   = var.project
   prefix    = var.prefix
-  database  = var.database
+  databases = local.databases
   functions = local.functions
 
   depends_on = [google_project_service.this]
@@ -122,6 +139,7 @@ module "functions" {
   secrets             = module.secrets.ids
   request_timeout     = 300
   invoker             = module.identities.invoker
+  releaser            = module.release.member
   internal            = distinct([local.serving["/worker"], local.serving["/sweep"]])
   invokers            = concat(var.invokers, var.allow_unauthenticated ? ["allUsers"] : [])
   watched             = local.serving["/ready"]
@@ -135,13 +153,27 @@ module "functions" {
 
   environment = {
     GOAGENTS_CONFIG      = var.config
-    GOAGENTS_STORE       = "firestore://${var.project}/${module.firestore.name}"
+    GOAGENTS_STORE       = local.store
     GOAGENTS_QUEUE       = module.dispatch.queue
     GOAGENTS_WORKER_URL  = "${local.urls[local.serving["/worker"]]}/worker"
     GOAGENTS_INVOKER     = module.identities.invoker
     GOAGENTS_LOG_LEVEL   = var.log_level
     GOOGLE_CLOUD_PROJECT = var.project
   }
+}
+
+module "release" {
+  source = "./modules/release"
+
+  project    = var.project
+  prefix     = var.prefix
+  region     = local.home
+  repository = module.registry.name
+  regions    = var.regions
+  functions  = keys(local.functions)
+  accounts   = module.identities.emails
+
+  depends_on = [google_project_service.this]
 }
 
 module "load_balancer" {

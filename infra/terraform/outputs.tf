@@ -18,9 +18,9 @@ output "services" {
   value       = module.functions.services
 }
 
-output "functions" {
-  description = "What the pipeline releases: its substitution _FUNCTIONS."
-  value       = join(",", keys(local.functions))
+output "release_commands" {
+  description = "What to type, in the repository, to release it by the pipeline: a command for each region."
+  value       = join("\n", module.release.commands)
 }
 
 output "routes" {
@@ -33,9 +33,24 @@ output "callers" {
   value       = module.functions.callers
 }
 
+output "store" {
+  description = "The database that the functions are told of, as GOAGENTS_STORE."
+  value       = local.store
+}
+
+output "databases" {
+  description = "The databases, each with what no other is called, not even one of the same name."
+  value       = { for name, database in module.firestore : name => database.uid }
+}
+
+output "restored" {
+  description = "What there is already of databases that gcloud restored, by the addresses it is imported to: examples/prod/restored.tf."
+  value       = module.restored
+}
+
 output "indexes" {
   description = "The composite indexes."
-  value       = module.firestore.indexes
+  value       = module.firestore[local.served].indexes
 }
 
 output "alerts" {

@@ -127,7 +127,7 @@ variable "restrict_ingress" {
 }
 
 variable "database" {
-  description = "Id of the Firestore database."
+  description = "Id of the Firestore database that is made. Another one later makes another, empty one: for a backup see restored_databases."
   type        = string
   default     = "(default)"
 
@@ -135,6 +135,44 @@ variable "database" {
     condition     = can(regex("^(\\(default\\)|[a-z][a-z0-9-]{2,61}[a-z0-9])$", var.database))
     error_message = "database: must be a Firestore database's id, such as (default)."
   }
+}
+
+variable "restored_databases" {
+  description = "Databases that gcloud firestore databases restore made, each with what gcloud firestore indexes composite list --format=json says of it."
+  type        = map(string)
+  default     = {}
+
+  validation {
+    condition = alltrue([
+      for database, listing in var.restored_databases : database != var.database && can(regex("^[a-z][a-z0-9-]{2,61}[a-z0-9]$", database))
+    ])
+    error_message = "restored_databases: must be ids such as goagents-restored, and another one than database."
+  }
+
+  validation {
+    condition = alltrue([
+      for database, listing in var.restored_databases :
+      try(alltrue([for index in jsondecode(listing) : startswith(index.name, "projects/${var.project}/databases/${database}/collectionGroups/")]), false)
+    ])
+    error_message = "restored_databases: each must come with its own indexes, as gcloud firestore indexes composite list --database=… --format=json lists them."
+  }
+}
+
+variable "served_database" {
+  description = "Which of the databases the functions work with. null: the one that is made."
+  type        = string
+  default     = null
+
+  validation {
+    condition     = var.served_database == null || contains(concat([var.database], keys(var.restored_databases)), coalesce(var.served_database, "-"))
+    error_message = "served_database: must be database or one of restored_databases."
+  }
+}
+
+variable "delete_data" {
+  description = "Let the databases be deleted, with all documents, by what no longer has them and by terraform destroy. Otherwise they are kept, and forgotten."
+  type        = bool
+  default     = false
 }
 
 variable "database_location" {
@@ -172,7 +210,7 @@ variable "weekly_backups_kept" {
 }
 
 variable "deletion_protection" {
-  description = "Refuse to delete the services and the database."
+  description = "Refuse to delete the services. For the databases see delete_data."
   type        = bool
   default     = true
 }

@@ -14,34 +14,35 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from tests.infra.terraform import planned, planted, policies
+from tests.infra.terraform import planned, planted, policies, released, restored
 from tests.infra.terraform.schema import PROVIDER, SCHEMA, TERRAFORM, used
+from tests.support.gcloud_lint import gcloud_faults
 
 ROOT = Path(__file__).parents[2]
 BUILD = ROOT / "build" / "terraform"
 TESTS = ROOT / "tests" / "infra" / "terraform"
 TIMEOUT = 300.0  # seconds of one command
 # What is planned: the folder, and its variables. The root is planned as a module of its own, too.
+_PROD = {
+    "project": "my-project",
+    "domain": "agents.example.com",
+    "invokers": ["group:support@example.com"],
+    "alert_emails": ["oncall@example.com"],
+    "billing_account": "012345-6789AB-CDEF01",
+    "monthly_budget": 500,
+}
 PLANS: Mapping[str, tuple[str, dict[str, Any]]] = {
     "root": (".", {"project": "my-project", "regions": ["europe-west1"], "domain": "agents.example.com"}),
     "dev": ("examples/dev", {"project": "my-project", "invokers": ["user:ann@example.com"]}),
-    "prod": (
-        "examples/prod",
-        {
-            "project": "my-project",
-            "domain": "agents.example.com",
-            "invokers": ["group:support@example.com"],
-            "alert_emails": ["oncall@example.com"],
-            "billing_account": "012345-6789AB-CDEF01",
-            "monthly_budget": 500,
-        },
-    ),
+    "prod": ("examples/prod", _PROD),
+    "restored": ("examples/prod", _PROD | {"restored_databases": [restored.NAME], "served_database": restored.NAME}),
 }
 
 
@@ -133,12 +134,20 @@ def check_plan(terraform: Workspace, name: str) -> str:
     verdict = json.loads(terraform("validate", "-json", folder=folder))
     if not verdict["valid"] or verdict["warning_count"]:
         raise Failed(f"{name}: {json.dumps(verdict['diagnostics'], indent=2)}")
+    (terraform.terraform / folder / f"{restored.NAME}.json").write_text(restored.listing(), encoding="utf-8")
     file = terraform.terraform / folder / "test.auto.tfvars.json"
     file.write_text(json.dumps({"image_tag": "0.1.0"} | variables), encoding="utf-8")
     terraform("plan", "-input=false", "-no-color", "-out=plan", folder=folder)
     plan = json.loads(terraform("show", "-json", "plan", folder=folder))
     file.unlink()
     faults = list(planned.faults(plan, split=name != "dev"))
+    if name == "restored":
+        faults += [*restored.faults(plan), *restored.unknown_addresses(plan)]
+    commands = released.commands(plan)
+    with tempfile.TemporaryDirectory() as scratch:
+        faults += gcloud_faults(commands, Path(scratch))
+    if name == "dev":
+        faults += released.undocumented(plan)
     if faults:
         raise Failed(f"{name}: " + "\n".join(faults))
     if name == "root" and (missed := planted.unnoticed(plan)):

@@ -26,7 +26,7 @@ run "the_gateway_alone" {
   }
 
   assert {
-    condition     = toset(keys(output.callers)) == toset(["europe-west1/gateway/invoker", "europe-west1/gateway/monitoring"])
+    condition     = toset(keys(output.callers)) == toset(["europe-west1/gateway/invoker", "europe-west1/gateway/monitoring", "europe-west1/gateway/release"])
     error_message = "Who may call: ${join(", ", keys(output.callers))}."
   }
 }

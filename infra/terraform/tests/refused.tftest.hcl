@@ -113,3 +113,44 @@ run "a_log_without_runs" {
 
   expect_failures = [var.log_level]
 }
+
+run "a_restored_database_without_its_indexes" {
+  command = plan
+
+  variables {
+    restored_databases = { goagents-restored = "" }
+  }
+
+  expect_failures = [var.restored_databases]
+}
+
+run "the_indexes_of_another_database" {
+  command = plan
+
+  variables {
+    restored_databases = { goagents-restored = "[{\"name\":\"projects/my-project/databases/(default)/collectionGroups/runs/indexes/CICAg\"}]" }
+  }
+
+  expect_failures = [var.restored_databases]
+}
+
+run "the_database_that_is_made_as_a_restored_one" {
+  command = plan
+
+  variables {
+    database           = "goagents-restored"
+    restored_databases = { goagents-restored = "[{\"name\":\"projects/my-project/databases/goagents-restored/collectionGroups/runs/indexes/CICAg\"}]" }
+  }
+
+  expect_failures = [var.restored_databases]
+}
+
+run "a_database_that_there_is_not" {
+  command = plan
+
+  variables {
+    served_database = "goagents-restored"
+  }
+
+  expect_failures = [var.served_database]
+}

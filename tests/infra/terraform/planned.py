@@ -12,6 +12,8 @@ from goagents.deploy.plan_store import exempt_fields, expiring_collections
 from goagents.spec.check import KEY_VARIABLES
 from goagents.store.indexes import INDEXES
 
+from . import released
+
 ROOT = Path(__file__).parents[3]
 PUBLIC = {"allUsers", "allAuthenticatedUsers"}
 Plan = dict[str, Any]
@@ -34,7 +36,7 @@ def values(plan: Plan, kind: str) -> list[dict[str, Any]]:
 
 def faults(plan: Plan, *, split: bool) -> Iterator[str]:
     """Yield what is wrong. `split`: one service for each function, rather than the gateway."""
-    for check in (_functions, _callers, _index, _fields, _secrets, _schedule):
+    for check in (_functions, _callers, _databases, _index, _fields, _secrets, _schedule, _release):
         yield from check(plan, split)
     if split:
         yield from _routes(plan)
@@ -86,17 +88,59 @@ def _callers(plan: Plan, split: bool) -> Iterator[str]:
         service, _, caller = each["index"].rpartition("/")
         if each["values"].get("member") in PUBLIC:
             yield f"everybody may call {service}"
-        if service.endswith(("/worker", "/sweeper")) and caller != "invoker":
+        if service.endswith(("/worker", "/sweeper")) and caller not in ("invoker", "release"):
             yield f"{caller} may call {service}"
+    asked = {each["index"].removesuffix("/release") for each in bindings if each["index"].endswith("/release")}
+    if untried := sorted(_services(plan).keys() - asked):
+        yield f"the release may not try {', '.join(untried)}"
     for name in ("worker", "sweeper") if split else (GATEWAY,):
         if not any(each["index"].endswith(f"/{name}/invoker") for each in bindings):
             yield f"nobody may call {name}: neither the queue nor the scheduler gets through"
+
+
+def _databases(plan: Plan, split: bool) -> Iterator[str]:
+    """Documents are never lost, and each function may use the databases there are, and no others."""
+    databases = {each["name"]: each for each in values(plan, "google_firestore_database")}
+    for name, each in databases.items():
+        if (each["deletion_policy"], each["delete_protection_state"]) != ("ABANDON", "DELETE_PROTECTION_ENABLED"):
+            yield f"the database {name} may be deleted"
+    stores = {
+        variable["value"]
+        for service in _services(plan).values()
+        for variable in service["template"][0]["containers"][0]["env"]
+        if variable["name"] == "GOAGENTS_STORE"
+    }
+    if len(stores) != 1 or not stores <= {f"firestore://my-project/{name}" for name in databases}:
+        yield f"the functions are told of {', '.join(sorted(stores))}, which is not one database there is"
+    wanted = {
+        f'{name}/{database}: resource.name == "projects/my-project/databases/{database}"'
+        for database in databases
+        for name in _expected(split)
+        if catalogue()[name].store
+    }
+    grants = [
+        each
+        for each in resources(plan, "google_project_iam_member")
+        if each["values"]["role"].startswith("roles/datastore.")
+    ]
+    given = {
+        f"{each.get('index')}: {(each['values']['condition'] or [{'expression': 'every'}])[0]['expression']}"
+        for each in grants
+    }
+    if differ := sorted(wanted ^ given):
+        yield f"may use a database, or may not: {differ}"
+
+
+def _release(plan: Plan, _: bool) -> Iterator[str]:
+    (repository,) = values(plan, "google_artifact_registry_repository")
+    yield from released.faults(plan, _services(plan), repository["location"])
 
 
 def _index(plan: Plan, _: bool) -> Iterator[str]:
     made = {
         (each["collection"], tuple((field["field_path"], field["order"]) for field in each["fields"]))
         for each in values(plan, "google_firestore_index")
+        if each["database"] == "(default)"
     }
     needed = set()
     for index in INDEXES:
@@ -108,7 +152,7 @@ def _index(plan: Plan, _: bool) -> Iterator[str]:
 
 
 def _fields(plan: Plan, _: bool) -> Iterator[str]:
-    made = values(plan, "google_firestore_field")
+    made = [each for each in values(plan, "google_firestore_field") if each["database"] == "(default)"]
     exempt = {(each["collection"], each["field"]) for each in made if each["index_config"] == [{"indexes": []}]}
     expiring = {(each["collection"], each["field"]) for each in made if each["ttl_config"]}
     if differ := sorted(exempt ^ set(exempt_fields())):

@@ -24,7 +24,7 @@ def without(kind: str, *indexes: str) -> Callable[[Plan], None]:
     def plant(plan: Plan) -> None:
         for module in _modules(plan):
             for each in list(module.get("resources", ())):
-                if each["type"] == kind and (not indexes or each["index"] in indexes):
+                if each["type"] == kind and (not indexes or each.get("index") in indexes):
                     module["resources"].remove(each)
                     return
         raise KeyError(kind)
@@ -34,7 +34,7 @@ def without(kind: str, *indexes: str) -> Callable[[Plan], None]:
 
 def changed(kind: str, index: str | None, change: Callable[[dict[str, Any]], None]) -> Callable[[Plan], None]:
     def plant(plan: Plan) -> None:
-        (found,) = [each for each in planned.resources(plan, kind) if index is None or each["index"] == index]
+        (found,) = [each for each in planned.resources(plan, kind) if index is None or each.get("index") == index]
         change(found["values"])
 
     return plant
@@ -55,6 +55,23 @@ def _user_may_work(plan: Plan) -> None:
     each["index"] = "europe-west1/worker/user:eve@example.com"
 
 
+def _released(there: str, instead: str) -> Callable[[Plan], None]:
+    """Have the commands that release say something else."""
+
+    def plant(plan: Plan) -> None:
+        output = plan["planned_values"]["outputs"]["release_commands"]
+        if there not in output["value"]:
+            raise KeyError(there)
+        output["value"] = output["value"].replace(there, instead)
+
+    return plant
+
+
+def _store_of_another(values: dict[str, Any]) -> None:
+    (found,) = [each for each in _container(values)["env"] if each["name"] == "GOAGENTS_STORE"]
+    found["value"] = "firestore://my-project/another"
+
+
 def _agents_before_chat(plan: Plan) -> None:
     maps = [each for each in planned.values(plan, "google_compute_url_map") if each["path_matcher"]]
     rules = maps[0]["path_matcher"][0]["route_rules"]
@@ -67,6 +84,29 @@ def _agents_before_chat(plan: Plan) -> None:
 PLAN: Mapping[str, Callable[[Plan], None]] = {
     "a function without its service": without("google_cloud_run_v2_service", "europe-west1/chat"),
     "a function without its account": without("google_service_account", "chat"),
+    "a database that goes with what made it": changed(
+        "google_firestore_database", None, lambda values: values.update(deletion_policy="DELETE")
+    ),
+    "a database that anybody may delete": changed(
+        "google_firestore_database",
+        None,
+        lambda values: values.update(delete_protection_state="DELETE_PROTECTION_DISABLED"),
+    ),
+    "a function that may not use the database": without("google_project_iam_member", "chat/(default)"),
+    "a function that may use every database": changed(
+        "google_project_iam_member", "chat/(default)", lambda values: values.update(condition=[])
+    ),
+    "a function with a database of its own": changed(
+        "google_cloud_run_v2_service", "europe-west1/chat", _store_of_another
+    ),
+    "a service that the release may not try": without(
+        "google_cloud_run_v2_service_iam_member", "europe-west1/chat/release"
+    ),
+    "a release of a function that has no service": _released("_FUNCTIONS=", "_FUNCTIONS=gateway,"),
+    "a release of all functions": _released("_FUNCTIONS=", "_OTHERS="),
+    "a release by another account": _released("--service-account=", "--service-account=another-"),
+    "a release to another region": _released("_REGION=europe-west1", "_REGION=europe-west4"),
+    "a release of the functions that a comma ends": _released("'^;^", "'"),
     "a query without its index": without("google_firestore_index"),
     "an index that is read downward, and made upward": changed(
         "google_firestore_index",

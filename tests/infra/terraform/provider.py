@@ -1,8 +1,8 @@
 """A provider that has the google provider's schema and nothing behind it, for `terraform validate`, `plan` and `test`.
 
 It is started by Terraform, in an environment of its own (provider-requirements.txt), and serves google.json. It refuses
-values that there are not, plans what is configured, leaves what the real one fills in to be known after apply, and
-refuses to apply.
+values that there are not, plans what is configured, leaves what the real one fills in to be known after apply, finds
+whatever is imported, and refuses to apply.
 """
 
 import json
@@ -95,6 +95,17 @@ def _wrong(block: Block, state: dict[str, Any], place: str) -> Iterator[str]:
                 yield from _wrong(nested["block"], inner, f"{place}{name}.")
 
 
+def _named(block: Block, name: str) -> dict[str, Any]:
+    """Return the state of what has this name, `projects/P/databases/D/…`: what its name says, and nothing else."""
+    state: dict[str, Any] = dict.fromkeys(block["attributes"])
+    state |= {nested: None if each["nesting"] == "single" else [] for nested, each in block["blocks"].items()}
+    parts = name.split("/")
+    told = dict(zip(parts[::2], parts[1::2], strict=True))
+    known = {"id": name, "project": told.get("projects"), "collection": told.get("collectionGroups")}
+    known |= {"database": told.get("databases"), "name": name if "indexes" in told else told.get("databases")}
+    return state | {attribute: value for attribute, value in known.items() if attribute in state}
+
+
 class Schemas(rpc.ProviderServicer):
     """The provider's side of Terraform's plugin protocol, version 6. Names are the protocol's."""
 
@@ -150,6 +161,12 @@ class Schemas(rpc.ProviderServicer):
 
     def ReadResource(self, request: Any, context: Any) -> Any:  # noqa: N802 - the protocol's
         return pb.ReadResource.Response(new_state=request.current_state)
+
+    def ImportResourceState(self, request: Any, context: Any) -> Any:  # noqa: N802 - the protocol's
+        state = _named(_SCHEMA["resource"][request.type_name], request.id)
+        answer = pb.ImportResourceState.Response()
+        answer.imported_resources.add(type_name=request.type_name, state=_packed(state))
+        return answer
 
     def StopProvider(self, request: Any, context: Any) -> Any:  # noqa: N802 - the protocol's
         return pb.StopProvider.Response()

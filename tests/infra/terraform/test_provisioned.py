@@ -1,4 +1,4 @@
-"""What the code needs is in infra/terraform: functions, indexes, TTL fields, secrets, variables, interfaces.
+"""What the code needs is in infra/terraform: functions, indexes, TTL fields, secrets, variables.
 
 Read from the files, without Terraform; `python -m tests.ci.terraform` plans them. Each rule finds what is planted.
 """
@@ -25,21 +25,6 @@ ROOT = Path(__file__).parents[3]
 CATALOGUE = ROOT / "shared" / "goagents" / "deploy" / "functions.json"
 CONFIG = ROOT / "infra" / "gcp" / "config.yaml"
 WANTED = json.loads((TERRAFORM / "modules" / "firestore" / "indexes.json").read_text(encoding="utf-8"))
-# Which interface a type of resource needs enabled, by what its name begins with.
-INTERFACES = {
-    "google_artifact_registry": "artifactregistry",
-    "google_billing": "billingbudgets",
-    "google_cloud_run": "run",
-    "google_cloud_scheduler": "cloudscheduler",
-    "google_cloud_tasks": "cloudtasks",
-    "google_compute": "compute",
-    "google_firestore": "firestore",
-    "google_logging": "logging",
-    "google_monitoring": "monitoring",
-    "google_project": "cloudresourcemanager",
-    "google_secret_manager": "secretmanager",
-    "google_service_account": "iam",
-}
 
 
 # Functions
@@ -202,23 +187,6 @@ def test_no_secret_is_in_a_variable():
 
 
 # The rest
-
-
-def not_enabled(types: set[str], enabled: set[str]) -> set[str]:
-    return {
-        name
-        for name in types
-        if not any(name.startswith(start) and api in enabled for start, api in INTERFACES.items())
-    }
-
-
-def test_the_interfaces_that_are_used_are_enabled():
-    (values,) = [each["services"] for each in read(TERRAFORM / "main.tf")["locals"] if "services" in each]
-    enabled = {literal(each).removesuffix(".googleapis.com") for each in values}
-    types = {name for _, name in used()}
-    assert not_enabled(types, enabled) == set()
-    assert not_enabled({"google_pubsub_topic"}, enabled) == {"google_pubsub_topic"}
-    assert not_enabled(types, enabled - {"run"}) != set()
 
 
 def test_the_schema_has_every_type():

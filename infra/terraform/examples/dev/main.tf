@@ -17,4 +17,7 @@ module "goagents" {
   daily_backups_kept     = 0
   weekly_backups_kept    = 0
   labels                 = { environment = "dev" }
+
+  restored_databases = { for name in var.restored_databases : name => file("${path.module}/${name}.json") }
+  served_database    = var.served_database
 }

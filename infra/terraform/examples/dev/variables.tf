@@ -18,3 +18,15 @@ variable "invokers" {
   description = "Who may call it."
   type        = list(string)
 }
+
+variable "restored_databases" {
+  description = "Databases restored by gcloud that are taken in; the indexes of each are listed in NAME.json."
+  type        = set(string)
+  default     = []
+}
+
+variable "served_database" {
+  description = "Which database is worked with; null: the one that is made."
+  type        = string
+  default     = null
+}

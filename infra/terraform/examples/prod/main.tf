@@ -17,4 +17,7 @@ module "goagents" {
   billing_account = var.billing_account
   monthly_budget  = var.monthly_budget
   labels          = { environment = "prod" }
+
+  restored_databases = { for name in var.restored_databases : name => file("${path.module}/${name}.json") }
+  served_database    = var.served_database
 }

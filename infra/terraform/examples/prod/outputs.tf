@@ -8,9 +8,9 @@ output "address" {
   value       = module.goagents.address
 }
 
-output "functions" {
-  description = "What the pipeline releases: its substitution _FUNCTIONS."
-  value       = module.goagents.functions
+output "release_commands" {
+  description = "What to type, in the repository, to release it by the pipeline."
+  value       = module.goagents.release_commands
 }
 
 output "url" {
@@ -26,4 +26,9 @@ output "routes" {
 output "first_commands" {
   description = "What to type once it stands."
   value       = module.goagents.first_commands
+}
+
+output "store" {
+  description = "The database that is worked with."
+  value       = module.goagents.store
 }

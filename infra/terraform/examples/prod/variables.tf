@@ -32,3 +32,15 @@ variable "monthly_budget" {
   description = "What a month may cost before somebody is told."
   type        = number
 }
+
+variable "restored_databases" {
+  description = "Databases restored by gcloud that are taken in; the indexes of each are listed in NAME.json."
+  type        = set(string)
+  default     = []
+}
+
+variable "served_database" {
+  description = "Which database is worked with; null: the one that is made."
+  type        = string
+  default     = null
+}

@@ -9,13 +9,15 @@ locals {
   fields = { for field in local.wanted.fields : "${field.collection}.${field.field}" => field }
 }
 
+# Without delete_data nothing of Terraform's deletes documents: it forgets a database that it no longer has, and Firestore
+# refuses to delete it.
 resource "google_firestore_database" "this" {
   project                           = var.project
   name                              = var.database
   location_id                       = var.location
   type                              = "FIRESTORE_NATIVE"
-  delete_protection_state           = var.deletion_protection ? "DELETE_PROTECTION_ENABLED" : "DELETE_PROTECTION_DISABLED"
-  deletion_policy                   = var.deletion_protection ? "ABANDON" : "DELETE"
+  delete_protection_state           = var.delete_data ? "DELETE_PROTECTION_DISABLED" : "DELETE_PROTECTION_ENABLED"
+  deletion_policy                   = var.delete_data ? "DELETE" : "ABANDON"
   point_in_time_recovery_enablement = var.point_in_time_recovery ? "POINT_IN_TIME_RECOVERY_ENABLED" : "POINT_IN_TIME_RECOVERY_DISABLED"
 }
 

@@ -3,6 +3,11 @@ output "name" {
   value       = google_firestore_database.this.name
 }
 
+output "uid" {
+  description = "What no other database is called, not even one of the same name."
+  value       = google_firestore_database.this.uid
+}
+
 output "indexes" {
   description = "The composite indexes: collection, then fields with their order."
   value       = keys(google_firestore_index.composite)

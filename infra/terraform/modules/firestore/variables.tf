@@ -13,8 +13,8 @@ variable "location" {
   type        = string
 }
 
-variable "deletion_protection" {
-  description = "Refuse to delete the database."
+variable "delete_data" {
+  description = "Let the database be deleted, with all documents."
   type        = bool
 }
 

@@ -6,11 +6,13 @@ locals {
     }
   ]...)
 
-  # Workers and sweepers are called by the invoker alone, users' functions by whom the variables name.
+  # Workers and sweepers are called by the invoker alone, users' functions by whom the variables name; and all of them by
+  # the release that tries them, to which workers and sweepers say no themselves.
   callers = merge(
     { for key, service in local.services : "${key}/invoker" => { service = key, member = "serviceAccount:${var.invoker}" }
       if contains(var.internal, service.name)
     },
+    { for key in keys(local.services) : "${key}/release" => { service = key, member = var.releaser } },
     merge([
       for key, service in local.services : {
         for member in var.invokers : "${key}/${member}" => { service = key, member = member }

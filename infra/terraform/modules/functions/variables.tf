@@ -56,6 +56,11 @@ variable "invoker" {
   type        = string
 }
 
+variable "releaser" {
+  description = "The member that tries each function once it is deployed."
+  type        = string
+}
+
 variable "internal" {
   description = "The functions that it calls."
   type        = list(string)

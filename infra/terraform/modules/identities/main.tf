@@ -13,18 +13,22 @@ resource "google_service_account" "invoker" {
   display_name = "GoAgents: calls worker and sweeper"
 }
 
-# This database alone, not every one of the project.
+# These databases alone, not every one of the project. A grant for each: one that is taken in changes none that serves.
 resource "google_project_iam_member" "store" {
-  for_each = { for name, function in var.functions : name => function if function.store }
+  for_each = merge([
+    for database in var.databases : {
+      for name, function in var.functions : "${name}/${database}" => { function = name, database = database } if function.store
+    }
+  ]...)
 
   project = var.project
   role    = "roles/datastore.user"
-  member  = google_service_account.function[each.key].member
+  member  = google_service_account.function[each.value.function].member
 
   condition {
     title       = "goagents-database"
-    description = "The database of GoAgents"
-    expression  = "resource.name == \"projects/${var.project}/databases/${var.database}\""
+    description = "A database of GoAgents"
+    expression  = "resource.name == \"projects/${var.project}/databases/${each.value.database}\""
   }
 }
 

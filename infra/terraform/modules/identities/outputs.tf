@@ -12,3 +12,8 @@ output "invoker" {
   description = "The service account that calls worker and sweeper."
   value       = google_service_account.invoker.email
 }
+
+output "databases" {
+  description = "Which function may use which database."
+  value       = keys(google_project_iam_member.store)
+}

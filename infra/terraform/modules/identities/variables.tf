@@ -8,9 +8,9 @@ variable "prefix" {
   type        = string
 }
 
-variable "database" {
-  description = "The Firestore database's id."
-  type        = string
+variable "databases" {
+  description = "The Firestore databases' ids."
+  type        = list(string)
 }
 
 variable "functions" {
