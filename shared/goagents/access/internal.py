@@ -3,10 +3,11 @@
 | credential | taken where |
 |---|---|
 | `Authorization: Bearer KEY` | KEY is GOAGENTS_INTERNAL_KEY |
-| an identity token that Cloud Run's IAM has verified | the mode is `platform` |
+| an identity token that Cloud Run's IAM has verified | the mode is `platform`, and its e-mail address is named, too |
 | an identity token of Google, verified here | `internal.service_accounts` names its e-mail address |
 
-Where neither a key nor a service account is configured, nor the platform asks, all are refused.
+Where neither a key nor a service account is configured, all are refused; but IAM alone is enough in the mode `platform`
+for a function that users do not call.
 """
 
 import hmac
@@ -34,8 +35,10 @@ async def authenticate_internal(
     headers: Mapping[str, str],
     url: str,
     get_verifier: Callable[[], Awaitable[TokenVerifier]],
+    shared: bool,
 ) -> Principal:
-    """Return who calls. `headers` has lower-case names; `url` is the request's own, without its query.
+    """Return who calls. `headers` has lower-case names; `url` is the request's own, without its query. `shared` tells
+    that users call the function, too: IAM lets them in, so it does not tell them from queue and scheduler.
 
     Who calls can choose the host in `url`: where no platform checks it, `internal.audience` should be set.
 
@@ -45,7 +48,7 @@ async def authenticate_internal(
     if key is not None and _is_key(headers.get("authorization"), key):
         return KEY_HOLDER
     if mode == "platform":
-        return _let_through(config, headers)
+        return _let_through(config, headers, shared=shared)
     if config.service_accounts:
         token = bearer(headers.get("authorization"))
         verifier = await get_verifier()
@@ -73,12 +76,19 @@ def _digest(value: str) -> bytes:
     return sha256(value.encode("utf-8", "surrogateescape")).digest()
 
 
-def _let_through(config: "InternalConfig", headers: Mapping[str, str]) -> Principal:
+def _let_through(config: "InternalConfig", headers: Mapping[str, str], *, shared: bool) -> Principal:
     claims = platform_claims(headers)
     email = claims.get("email")
     if not isinstance(email, str) or not 0 < len(email) <= 256 or claims.get("email_verified", True) is not True:
         raise Unauthenticated("The identity token names no verified e-mail address.")
-    return _among(config, email) if config.service_accounts else Principal(email)
+    if config.service_accounts:
+        return _among(config, email)
+    if shared:
+        raise PermissionDenied(
+            "Nobody may call this yet: users call this function, too, so IAM does not tell who may call this. Name the "
+            "caller's service account in `internal.service_accounts`."
+        )
+    return Principal(email)
 
 
 def _among(config: "InternalConfig", email: str) -> Principal:

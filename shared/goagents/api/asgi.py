@@ -190,7 +190,8 @@ class Dispatch:
         call.services = services = call.services or await self._services()
         try:
             if internal:
-                call.principal = await internal_caller_of(scope, services, self._get_verifier)
+                shared = self._table.for_users
+                call.principal = await internal_caller_of(scope, services, self._get_verifier, shared=shared)
             else:
                 call.principal = principal_of(scope, services)
         except ConfigurationError as error:

@@ -31,8 +31,13 @@ def principal_of(scope: Scope, services: "Services") -> Principal:
     return authenticate(auth, mode=mode, headers=Headers(scope=scope), client_host=client[0] if client else None)
 
 
-async def internal_caller_of(scope: Scope, services: "Services", get_verifier: GetVerifier) -> Principal:
-    """Return who calls an internal route. Raises as `principal_of` does, and IdentityUnavailable."""
+async def internal_caller_of(
+    scope: Scope, services: "Services", get_verifier: GetVerifier, *, shared: bool
+) -> Principal:
+    """Return who calls an internal route, of a function that users call, too, where it is `shared`.
+
+    Raises as `principal_of` does, and IdentityUnavailable.
+    """
     headers = Headers(scope=scope)
     return await authenticate_internal(
         services.config.internal,
@@ -41,6 +46,7 @@ async def internal_caller_of(scope: Scope, services: "Services", get_verifier: G
         headers=headers,
         url=f"{scope['scheme']}://{headers.get('host', '')}{scope['path']}",
         get_verifier=lambda: get_verifier(services),
+        shared=shared,
     )
 
 

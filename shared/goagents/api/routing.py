@@ -47,6 +47,7 @@ class Matched:
 class RouteTable:
     def __init__(self, routes: Sequence[Route]) -> None:
         self.paths = frozenset(route.path for route in routes)
+        self.for_users = not all(isinstance(route, InternalRoute) for route in routes)
         self._fixed = [route for route in routes if not isinstance(route, ConfiguredRoute)]
         self._configured = [route for route in routes if isinstance(route, ConfiguredRoute)]
 

@@ -41,6 +41,7 @@ async def caller(
     audience: str | None = None,
     url: str = URL,
     verifier: Verifier | None = None,
+    shared: bool = True,
     **headers: str,
 ) -> Principal:
     async def get_verifier() -> TokenVerifier:
@@ -55,6 +56,7 @@ async def caller(
         headers={name.replace("_", "-"): value for name, value in headers.items()},
         url=url,
         get_verifier=get_verifier,
+        shared=shared,
     )
 
 
@@ -161,9 +163,17 @@ class TestPlatform:
 
     async def test_whom_iam_let_through(self):
         header = f"Bearer {token({'email': TASKS, 'email_verified': True})}"
-        assert await caller(mode="platform", authorization=header) == Principal(TASKS)
+        assert await caller(mode="platform", shared=False, authorization=header) == Principal(TASKS)
         assert await caller(TASKS, mode="platform", authorization=header) == Principal(TASKS)
         assert await caller(TASKS, mode="platform", key="k", authorization=header) == Principal(TASKS)
+
+    @pytest.mark.parametrize("key", [None, "k"])
+    async def test_but_nobody_where_users_call_the_function_and_no_account_is_named(self, key: str | None):
+        header = f"Bearer {token({'email': TASKS, 'email_verified': True})}"
+        with pytest.raises(
+            PermissionDenied, match=r"Name the caller's service account in `internal\.service_accounts`"
+        ):
+            await caller(mode="platform", key=key, authorization=header)
 
     async def test_only_those_who_are_named_where_somebody_is(self):
         header = f"Bearer {token({'email': OTHER, 'email_verified': True})}"
@@ -190,9 +200,9 @@ class TestPlatform:
     )
     async def test_nobody_is_not_let_in(self, claims: Any):
         with pytest.raises(Unauthenticated):
-            await caller(mode="platform", authorization=f"Bearer {token(claims)}")
+            await caller(mode="platform", shared=False, authorization=f"Bearer {token(claims)}")
 
     @pytest.mark.parametrize("headers", [{}, {"authorization": "Bearer no-token"}, {"authorization": "Bearer k2"}])
     async def test_neither_token_nor_key(self, headers: dict[str, str]):
         with pytest.raises(Unauthenticated):
-            await caller(mode="platform", key="k", **headers)
+            await caller(mode="platform", key="k", shared=False, **headers)

@@ -12,7 +12,7 @@ from tests.support.google_tokens import CertificateServer, SigningKey, claims_of
 from tests.support.stores import UnreliableStore
 
 from goagents import resources
-from goagents.api import asgi, openapi, sweeper, worker
+from goagents.api import agents, asgi, openapi, sweeper, worker
 from goagents.api.shutdown import Shutdown
 from goagents.engine.services import Services
 from goagents.identity.base import TokenVerifier
@@ -80,6 +80,18 @@ class TestCallers:
             token = FOREIGN.token(claims_of(account, HERE))  # what IAM has verified is not verified again
             answer = await post(internal, "/sweep", headers={"authorization": f"Bearer {token}"})
             assert answer.status_code == status
+
+    @BOTH
+    async def test_users_of_a_gateway_are_not_let_through(self, api: Api, path: str, body: Any):
+        for routes, status in ((ROUTES, 200), ([*ROUTES, *agents.routes], 403)):
+            made = Api(api.services, routes)
+            made.settle(service="goagents")
+            header = {"authorization": f"Bearer {FOREIGN.token(claims_of(OTHER, HERE))}"}
+            answer = await post(made, path, body, headers=header)
+            assert answer.status_code == status
+        told = problem(answer, 403, "permission_denied")
+        assert "internal.service_accounts" in told["detail"]
+        assert (await made.call("GET", "/api/v1/agents", headers=header)).status_code == 200
 
     async def test_methods(self, internal: Api):
         for path in ("/worker", "/sweep"):
