@@ -15,14 +15,36 @@ case $overlay in
 */*) folder=$overlay ;;
 *) folder=$here/overlays/$overlay ;;
 esac
-[ -f "$folder/kustomization.yaml" ] || fail "OVERLAY=$overlay: there is no $folder/kustomization.yaml"
+[ -f "$folder/kustomization.yaml" ] || fail "OVERLAY=$overlay: there is no $folder/kustomization.yaml" \
+	"OVERLAY is dev, prod, or the folder of an overlay of your own, with a slash in it (./mine)."
 command -v kubectl >/dev/null || fail "kubectl is not installed: see kubernetes.io/docs/tasks/tools"
+
+# The folders that an overlay is made of: its own, and those that its kustomization names, in turn.
+folders() {
+	printf '%s\n' "$1"
+	awk '
+		{ sub(/#.*/, "") }
+		/^[a-zA-Z]/ { named = /^(resources|components|bases):/; sub(/^[a-zA-Z]+:/, "") }
+		named { gsub(/[][,"]/, " "); for (i = 1; i <= NF; i++) print $i }
+	' "$1/kustomization.yaml" | while read -r word; do
+		if [ -f "$1/$word/kustomization.yaml" ]; then folders "$(cd "$1/$word" && pwd)"; fi
+	done
+}
+
+# What stands for a name of yours in what is here, whole: my-project-2 may be one.
+ours='(^|[^a-z0-9-])(my-project|goagents\.example\.com)($|[^a-z0-9-])'
+standing() {
+	folders "$1" | while read -r each; do
+		grep -En "$ours" "$each"/*.yaml /dev/null | grep -Ev '^[^:]*:[0-9]+: *#' || :
+	done
+}
 
 rendered=$(mktemp)
 trap 'rm -f "$rendered"' EXIT
 kubectl kustomize "$folder" >"$rendered"
-if grep -q my-project "$rendered"; then
-	fail "$folder still names my-project; write your own project's name in:" "$(grep -rl my-project "$folder" "$here/components")"
+if grep -Eq "$ours" "$rendered"; then
+	fail "OVERLAY=$overlay still has names that stand for yours. Replace them (infra/kubernetes/README.md) in:" \
+		"$(standing "$folder")"
 fi
 namespace=$(awk '/^kind: Namespace$/ { inside = 1 } inside && /^  name: / { print $2; exit }' "$rendered")
 [ -n "$namespace" ] || fail "$folder has no Namespace: add one, as in $here/overlays/prod/namespace.yaml"

@@ -5,6 +5,7 @@ fails and says what to do.
 """
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -157,23 +158,48 @@ def test_deploy_k8s_applies_nothing_where_something_is_missing(machine: Machine,
     assert not [call for call in machine.calls() if call.startswith("apply")]
 
 
+def named(said: str) -> list[str]:
+    """The files that a refusal names, below infra/kubernetes, with their lines."""
+    return re.findall(r"^\S*/infra/kubernetes/(\S+?):\d+:", said, re.MULTILINE)
+
+
 def test_deploy_k8s_wants_the_projects_name(machine: Machine, copied: Path):
     needs_kubectl()
     machine.has("kubectl")
     made = machine.make("deploy-k8s", "OVERLAY=prod", cwd=copied)
     assert made.returncode != 0
-    for name in ("deployment.yaml", "serviceaccount.yaml", "kustomization.yaml"):
-        assert f"overlays/prod/{name}" in made.stderr
+    files = ("deployment.yaml", "deployment.yaml", "kustomization.yaml", "serviceaccount.yaml")
+    assert named(made.stderr) == [f"overlays/prod/{name}" for name in files], "and no component that is not used"
     assert len(machine.calls()) == 1
     for path in (copied / "infra/kubernetes/overlays/prod").iterdir():
-        path.write_text(path.read_text(encoding="utf-8").replace("my-project", "shop-1234"), encoding="utf-8")
+        path.write_text(path.read_text(encoding="utf-8").replace("my-project", "my-project-2"), encoding="utf-8")
     made = machine.make("deploy-k8s", "OVERLAY=prod", cwd=copied)
     assert made.returncode == 0, made.stderr
     assert machine.calls()[-1].startswith("rollout status deployment/goagents --namespace goagents ")
 
 
+def test_deploy_k8s_names_the_files_that_an_overlay_of_ones_own_is_made_of(machine: Machine, copied: Path):
+    needs_kubectl()
+    machine.has("kubectl")
+    for path in (copied / "infra/kubernetes/overlays/prod").iterdir():
+        path.write_text(path.read_text(encoding="utf-8").replace("my-project", "shop-1234"), encoding="utf-8")
+    (copied / "mine").mkdir()
+    (copied / "mine/kustomization.yaml").write_text(
+        "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\n"
+        "resources:\n  - ../infra/kubernetes/overlays/prod\n"
+        "components: [../infra/kubernetes/components/cloud-tasks]\n",
+        encoding="utf-8",
+    )
+    made = machine.make("deploy-k8s", "OVERLAY=./mine", cwd=copied)
+    assert made.returncode != 0
+    assert "OVERLAY=./mine still has names that stand for yours" in made.stderr
+    assert named(made.stderr) == ["components/cloud-tasks/dispatch.yaml"] * 2
+
+
 def test_deploy_k8s_tells_of_an_overlay_there_is_not(machine: Machine):
-    assert "there is no" in machine.make("deploy-k8s", "OVERLAY=staging").stderr
+    said = machine.make("deploy-k8s", "OVERLAY=staging").stderr
+    assert "OVERLAY=staging: there is no " in said
+    assert "OVERLAY is dev, prod, or the folder of an overlay of your own" in said
 
 
 def test_deploy_k8s_without_kubectl_says_so(machine: Machine):
