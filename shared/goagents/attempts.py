@@ -9,15 +9,21 @@ Fault = Literal["server", "busy"]
 class Attempted(Exception):
     """`fault` says why another attempt may come to something else: the server failed ("server": no connection, no
     answer in time, a status of 500 and above), or asks to be called later ("busy"). `sent` is False where the call
-    surely never reached it.
+    surely never reached it. `defect` is what foreign code raised: its text may hold anything, so whoever catches this
+    takes the secrets out and tells the log.
     """
 
     fault: Fault | None = None
     sent: bool = True
+    defect: BaseException | None = None
     detail: str
 
     def because(self, fault: Fault | None, *, sent: bool = True) -> Self:
         self.fault, self.sent = fault, sent
+        return self
+
+    def of_defect(self, defect: BaseException) -> Self:
+        self.defect = defect
         return self
 
     def saying(self, detail: str) -> Self:

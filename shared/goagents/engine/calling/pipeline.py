@@ -156,6 +156,8 @@ class Passage:
             done = done if cut else replace(done, result=replace(done.result, fault="server"))
             return self._in_doubt(done) if definition.effect == "unsafe" else done
         except ToolError as error:
+            if error.defect is not None:
+                self._log(error.defect)
             if not error.sent:
                 self.begun.discard(self.call.id)
             failed = ToolResult(text_result(str(error)).content, True, error.fault, error.retry_after)
@@ -166,11 +168,14 @@ class Passage:
         except GoAgentsError as error:
             return Done("error", self._bounded(text_result(str(error), is_error=True)), foreign=True)
         except Exception as error:  # noqa: BLE001 - a tool is foreign code: its defect must not end the run
-            clean = self.around.secrets.redactor(self.tool.spec.name).redact
-            where = f"tool {self.call.name}"
-            self.around.telemetry.emit(Unexpected(where, clean(repr(error)), clean(traceback_of(error))))
+            self._log(error)
             return _said("error", "The tool failed unexpectedly.")
         return Done("error" if result.is_error else "ok", self._bounded(result), foreign=True)
+
+    def _log(self, defect: BaseException) -> None:
+        clean = self.around.secrets.redactor(self.tool.spec.name).redact
+        where = f"tool {self.call.name}"
+        self.around.telemetry.emit(Unexpected(where, clean(repr(defect)), clean(traceback_of(defect))))
 
     def _in_doubt(self, done: Done) -> Done:
         """No answer is no answer: the call may have taken effect all the same."""
