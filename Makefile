@@ -117,20 +117,25 @@ docker:
 docker-build: docker ## make the image goagents:VERSION (IMAGE=…)
 	docker build --file infra/docker/Dockerfile --tag $(IMAGE) .
 
-COMPOSE = docker compose --file infra/compose/compose.yaml$(if $(filter firestore,$(STORE)), --file infra/compose/compose.firestore.yaml)
+COMPOSE = docker compose --file infra/compose/compose.yaml
+ON_FIRESTORE = --file infra/compose/compose.firestore.yaml
+# A port that was asked for; without one, GOAGENTS_PORT of infra/compose/.env or of the environment holds.
+GATEWAY_PORT = $(if $(filter file,$(origin PORT)),,GOAGENTS_PORT=$(PORT) )
+UP = $(GATEWAY_PORT)$(COMPOSE)$(if $(filter firestore,$(STORE)), $(ON_FIRESTORE))
 
-docker-up: docker ## start gateway, Prometheus, Grafana with Docker Compose (STORE=sqlite or firestore)
+docker-up: docker ## start gateway, Prometheus, Grafana with Docker Compose (STORE=sqlite or firestore, PORT=…)
 	@case "$(STORE)" in sqlite|firestore) ;; *) echo "STORE=$(STORE): must be sqlite or firestore" >&2; exit 1;; esac
 	@docker compose version > /dev/null 2>&1 || { echo "Docker has no Compose: install its plugin (docker-compose-plugin)." >&2; exit 1; }
 	@$(PYTHON) infra/compose/prepare.py
-	$(COMPOSE) up --build --detach --wait
-	@echo "gateway    http://127.0.0.1:8080    (your key: infra/compose/secrets/api_key)"
-	@echo "Prometheus http://127.0.0.1:9090"
-	@echo "Grafana    http://127.0.0.1:3000    (admin, GRAFANA_PASSWORD of infra/compose/.env)"
+	$(UP) up --build --detach --wait --remove-orphans
+	@echo "gateway    http://$$($(UP) port gateway 8080)    (your key: infra/compose/secrets/api_key)"
+	@echo "Prometheus http://$$($(UP) port prometheus 9090)"
+	@echo "Grafana    http://$$($(UP) port grafana 3000)    (admin, GRAFANA_PASSWORD of infra/compose/.env)"
 
+# Both files, so that the emulator ends as well, whatever STORE it was started with.
 docker-down: docker ## end what docker-up started; its volumes stay
 	@test -e infra/compose/.env || { echo "There is no infra/compose/.env, so docker-up has started nothing." >&2; exit 1; }
-	$(COMPOSE) down
+	$(COMPOSE) $(ON_FIRESTORE) down --remove-orphans
 
 deploy-k8s: ## apply the overlay dev to kubectl's cluster (OVERLAY=prod, or a folder of your own)
 	@infra/kubernetes/deploy.sh "$(OVERLAY)"

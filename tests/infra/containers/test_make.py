@@ -20,11 +20,16 @@ VERSION = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["
 STAND_IN = """#!{python}
 import os, sys
 with open({log!r}, "a", encoding="utf-8") as log:
-    log.write(" ".join(sys.argv[1:]) + "\\n")
+    asked = os.environ.get("GOAGENTS_PORT")
+    log.write((f"GOAGENTS_PORT={{asked}} " if asked else "") + " ".join(sys.argv[1:]) + "\\n")
 if " ".join(sys.argv[1:]).startswith({failing!r}):
     sys.exit(1)
 if sys.argv[1] == "kustomize":
     os.execv({real!r}, [{real!r}, *sys.argv[1:]])
+if sys.argv[1] == "compose" and sys.argv[-3] == "port":
+    ports = {{"gateway": asked or "8080", "prometheus": "9091", "grafana": "3001"}}
+    print("127.0.0.1:" + ports[sys.argv[-2]])
+    sys.exit()
 print("a-context")
 """
 
@@ -105,12 +110,33 @@ def test_docker_up_makes_keys_and_starts_all(machine: Machine, copied: Path, sto
     machine.has("docker")
     made = machine.make("docker-up", f"STORE={store}", cwd=copied)
     assert made.returncode == 0, made.stderr
-    assert machine.calls() == ["info", "compose version", f"compose {files} up --build --detach --wait"]
+    up = f"compose {files} up --build --detach --wait --remove-orphans"
+    assert machine.calls()[:3] == ["info", "compose version", up]
     assert (copied / "infra/compose/.env").exists()
     assert "infra/compose/secrets/api_key" in made.stdout
-    again = machine.make("docker-down", f"STORE={store}", cwd=copied)
-    assert again.returncode == 0, again.stderr
-    assert machine.calls()[-1] == f"compose {files} down"
+
+
+@pytest.mark.parametrize("store", ["sqlite", "firestore", ""])
+def test_docker_down_ends_the_emulator_too_whatever_it_is_told(machine: Machine, copied: Path, store: str):
+    machine.has("docker")
+    (copied / "infra/compose/.env").touch()
+    made = machine.make("docker-down", *([f"STORE={store}"] if store else []), cwd=copied)
+    assert made.returncode == 0, made.stderr
+    both = "--file infra/compose/compose.yaml --file infra/compose/compose.firestore.yaml"
+    assert machine.calls()[-1] == f"compose {both} down --remove-orphans"
+
+
+@pytest.mark.parametrize("port", ["", "9000"])
+def test_docker_up_takes_a_port_and_tells_the_addresses_that_there_are(machine: Machine, copied: Path, port: str):
+    machine.has("docker")
+    made = machine.make("docker-up", *([f"PORT={port}"] if port else []), cwd=copied)
+    assert made.returncode == 0, made.stderr
+    (up,) = [call for call in machine.calls() if " up " in call]
+    assert up.startswith("GOAGENTS_PORT=9000 compose " if port else "compose ")
+    assert re.findall(r"http://\S+", made.stdout) == [
+        f"http://127.0.0.1:{port or 8080}",
+        *("http://127.0.0.1:9091", "http://127.0.0.1:3001"),
+    ], "where Compose says that they are"
 
 
 def test_docker_up_tells_what_it_lacks(machine: Machine, copied: Path):
