@@ -2,18 +2,22 @@
 
 from pathlib import Path
 
+import pytest
 from tests.support.calling import desk, text_of
 
 from goagents.errors import ToolFailed
 from goagents.telemetry.base import Unexpected
 
 
+def refused(key: str) -> None:
+    raise RuntimeError(f"401 for key {key}")
+
+
 async def test_a_defect_is_logged_once_for_each_attempt_and_without_secrets(tmp_path: Path):
     made = desk(tmp_path, {"KEY": "sesame-opens"}, headers={"Authorization": "Bearer ${KEY}"}, retries=1)
-    try:
-        raise RuntimeError("401 for key sesame-opens")
-    except RuntimeError as error:
-        failed = ToolFailed("The function raised RuntimeError.").of_defect(error).because("server")
+    with pytest.raises(RuntimeError) as raised:
+        refused("sesame-opens")
+    failed = ToolFailed("The function raised RuntimeError.").of_defect(raised.value).because("server")
     done = await made.call(made.tool(failed))
     assert text_of(done) == "The function raised RuntimeError."
     first, second = [event for event in made.seen if isinstance(event, Unexpected)]
