@@ -32,6 +32,7 @@ FAMILY = {
     "goagents.tools.naming",
     "goagents.tools.redaction",
     "goagents.tools.registry",
+    "goagents.tools.threads",
 }
 # What the adapters of all ports share: where outbound connections may go.
 COMMON = {"net"}

@@ -60,7 +60,9 @@ def load(name: str) -> Any:
         raise PluginError(f"no installed package has an entry point {name!r} in the group `{GROUP}`; {there}")
     try:
         return point.load()
-    except (Exception, SystemExit) as error:  # a package's module may raise anything
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # a package's module may raise anything
         raise PluginError(
             f"the entry point {name!r} ({point.value}) cannot be loaded: {type(error).__name__}: {error}"
         ) from error

@@ -26,7 +26,7 @@ from goagents.tools.base import Tool, ToolContext, ToolDefinition, ToolEnvironme
 from goagents.tools.python_function import Function, read_function, tool
 from goagents.tools.python_result import render
 from goagents.tools.python_target import find_target
-from goagents.tools.python_threads import Threads
+from goagents.tools.threads import Threads, import_apart
 
 __all__ = ["ImagePart", "TextPart", "ToolContext", "ToolError", "ToolResult", "build", "tool"]
 
@@ -57,8 +57,7 @@ class PythonToolset:
         for folder in environment.python_path:
             if folder not in sys.path:
                 sys.path.append(folder)  # behind what is installed, which it cannot take the place of
-        # An import may take seconds; other requests go on meanwhile.
-        function = await asyncio.to_thread(self._read)
+        function = await import_apart(spec.target.partition(":")[0], self._read)
         return [PythonTool(self._definition(function), function, self._threads)]
 
     async def aclose(self) -> None:

@@ -48,7 +48,7 @@ def _module(name: str, module: str) -> Any:
                 "its folder in `python.path` of the server's configuration"
             ) from error
         raise ToolUnavailable(f"{name}: {module} needs the module {error.name!r}, which is not installed") from error
-    except (Exception, SystemExit) as error:  # a module may raise anything
+    except BaseException as error:  # a module may raise anything, in a thread of its own
         _log.warning("tool %s: importing %s failed", name, module, exc_info=error)
         raise ToolUnavailable(
             f"{name}: importing {module} raised {type(error).__name__}; the server's log has the details"

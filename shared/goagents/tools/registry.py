@@ -14,6 +14,7 @@ from goagents.spec.interpolation import Resolver
 from goagents.spec.plugins import GROUP, PluginError, names, tool_type
 from goagents.spec.tools import McpToolSpec, ToolSpec
 from goagents.tools.base import ChangingToolset, Tool, ToolEnvironment, Toolset
+from goagents.tools.threads import import_apart
 
 _log = logging.getLogger(__name__)
 Load = Callable[[str], Any]
@@ -58,7 +59,7 @@ class ToolsetRegistry:
         )
         kind: str = spec.type
         if kind not in self._toolsets:
-            return LazyToolset(spec, environment, lambda: self._of_package(spec, trusted=trusted))
+            return LazyToolset(spec, environment, lambda: self._of_package(spec, trusted=trusted), apart=kind)
         name = self._toolsets[kind]
         if kind in SLOW:
             return LazyToolset(spec, environment, lambda: self._load(name))
@@ -76,7 +77,7 @@ class ToolsetRegistry:
         try:
             found = tool_type(kind)
             build = self._load(found.build)
-        except (Exception, SystemExit) as error:  # a package's module may raise anything
+        except BaseException as error:  # a package may raise anything, in a thread of its own
             _log.warning("tool %s: the type %s cannot be loaded", spec.name, kind, exc_info=error)
             reason = str(error) if isinstance(error, PluginError | ImportError) else type(error).__name__
             raise ToolUnavailable(f"{spec.name}: the tool type {kind!r} cannot be loaded: {reason}") from error
@@ -93,19 +94,25 @@ class ToolsetRegistry:
 
 
 class LazyToolset:
-    """A toolset whose adapter is loaded when it is opened, off the event loop: other requests go on meanwhile."""
+    """A toolset whose adapter is loaded when it is opened, off the event loop: other requests go on meanwhile.
 
-    def __init__(self, spec: ToolSpec, environment: ToolEnvironment, load: Callable[[], Any]) -> None:
+    `apart` names a package that nobody here wrote, whose import may never end.
+    """
+
+    def __init__(
+        self, spec: ToolSpec, environment: ToolEnvironment, load: Callable[[], Any], *, apart: str | None = None
+    ) -> None:
         self._spec = spec
         self._environment = environment
         self._load = load
+        self._apart = apart
         self._made: Toolset | None = None
 
     async def open(self) -> Sequence[Tool]:
         """Raises ToolUnavailable, also where the SDK is not installed."""
         if self._made is None:
             try:
-                build = await asyncio.to_thread(self._load)
+                build = await (import_apart(self._apart, self._load) if self._apart else asyncio.to_thread(self._load))
             except ModuleNotFoundError as error:
                 if error.name is None or error.name.startswith("goagents"):
                     raise

@@ -4,6 +4,8 @@ import asyncio
 import importlib
 import logging
 import sys
+import threading
+import types
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -208,6 +210,8 @@ async def test_what_cannot_be_a_tool_says_why(target: str, message: str):
         ("import nobody_has_this", "broken_tools needs the module 'nobody_has_this', which is not installed"),
         ("raise RuntimeError('password sesame')", "importing broken_tools raised RuntimeError; the server's log"),
         ("raise SystemExit(3)", "importing broken_tools raised SystemExit"),
+        ("class Panic(BaseException): pass\nraise Panic", "importing broken_tools raised Panic"),
+        ("raise KeyboardInterrupt", "importing broken_tools raised KeyboardInterrupt"),
         ("def (", "importing broken_tools raised SyntaxError"),
     ],
 )
@@ -219,6 +223,25 @@ async def test_a_module_that_fails_costs_its_tool_only(
         await opened("broken_tools:f", folder=tmp_path)
     assert "sesame" not in str(caught.value)
     assert ("sesame" in source) == ("password sesame" in caplog.text)
+
+
+async def test_modules_that_never_end_importing_take_no_thread_of_others(tmp_path: Path):
+    go_on = threading.Event()
+    sys.modules["gates"] = types.SimpleNamespace(wait=go_on.wait)  # type: ignore[assignment]
+    source = 'import gates\ngates.wait(60)\ndef f() -> str:\n    """F."""\n    return "imported"\n'
+    for number in range(40):  # more than the event loop has threads
+        (tmp_path / f"hanging{number}.py").write_text(source)
+    threads = threading.active_count()
+    openings = [asyncio.create_task(opened(f"hanging{n}:f", folder=tmp_path)) for n in [*range(40), *[0] * 20]]
+    try:
+        assert await asyncio.wait_for(asyncio.to_thread(str, "free"), 10) == "free"
+        assert threading.active_count() - threads <= 41  # one for each module; the loop's own
+        openings[40].cancel()
+    finally:
+        go_on.set()
+    found = await asyncio.gather(*openings, return_exceptions=True)
+    assert [text_of(await call(one)) for one in found if not isinstance(one, BaseException)] == ["imported"] * 59
+    assert isinstance(found[40], asyncio.CancelledError)
 
 
 async def test_a_cluster_that_is_not_trusted_has_what_the_configuration_names():

@@ -7,10 +7,12 @@ from collections.abc import Callable
 from contextvars import copy_context
 from functools import partial
 from typing import Any, TypeVar
+from weakref import WeakKeyDictionary
 
 from goagents.errors import ToolFailed
 
 T = TypeVar("T")
+_imports: "WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, Threads]]" = WeakKeyDictionary()
 
 
 class Threads:
@@ -59,3 +61,13 @@ class Threads:
             wrapped = RuntimeError(f"the function raised {type(failure).__name__}")
             wrapped.__cause__ = failure
             done.set_exception(wrapped)
+
+
+async def import_apart(module: str, work: Callable[[], T]) -> T:
+    """Return what `work` returns, which imports `module`; others go on meanwhile.
+
+    A module may take for ever to import. So it has a thread of its own, at most one at a time, and takes none of the
+    event loop's, which everything else shares.
+    """
+    threads = _imports.setdefault(asyncio.get_running_loop(), {})
+    return await threads.setdefault(module, Threads(1, f"import-{module}")).run(work)
