@@ -134,7 +134,7 @@ def check_plan(terraform: Workspace, name: str) -> str:
     verdict = json.loads(terraform("validate", "-json", folder=folder))
     if not verdict["valid"] or verdict["warning_count"]:
         raise Failed(f"{name}: {json.dumps(verdict['diagnostics'], indent=2)}")
-    (terraform.terraform / folder / f"{restored.NAME}.json").write_text(restored.listing(), encoding="utf-8")
+    (terraform.terraform / folder / f"{restored.NAME}.indexes").write_text(restored.listing(), encoding="utf-8")
     file = terraform.terraform / folder / "test.auto.tfvars.json"
     file.write_text(json.dumps({"image_tag": "0.1.0"} | variables), encoding="utf-8")
     terraform("plan", "-input=false", "-no-color", "-out=plan", folder=folder)
@@ -143,16 +143,23 @@ def check_plan(terraform: Workspace, name: str) -> str:
     faults = list(planned.faults(plan, split=name != "dev"))
     if name == "restored":
         faults += [*restored.faults(plan), *restored.unknown_addresses(plan)]
-    commands = released.commands(plan)
-    with tempfile.TemporaryDirectory() as scratch:
-        faults += gcloud_faults(commands, Path(scratch))
+    faults += linted(released.commands(plan))
     if name == "dev":
         faults += released.undocumented(plan)
     if faults:
         raise Failed(f"{name}: " + "\n".join(faults))
-    if name == "root" and (missed := planted.unnoticed(plan)):
+    planting = {"root": planted.unnoticed, "restored": restored.unnoticed}.get(name)
+    if planting and (missed := planting(plan)):
         raise Failed(f"planted in the plan, and not found: {'; '.join(missed)}")
     return f"{len(plan['resource_changes'])} resources planned"
+
+
+def linted(commands: list[str]) -> list[str]:
+    """Return what gcloud says is wrong with commands."""
+    if not shutil.which("gcloud"):
+        raise Failed("gcloud is not installed here; its linter reads the commands that release")
+    with tempfile.TemporaryDirectory() as scratch:
+        return gcloud_faults(commands, Path(scratch))
 
 
 def check_planted(terraform: Workspace) -> str:

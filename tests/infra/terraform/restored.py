@@ -1,8 +1,9 @@
 """A database that gcloud restored, taken in by Terraform: what is there already is imported, nothing is deleted."""
 
+import copy
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -72,3 +73,38 @@ def faults(plan: Plan) -> Iterator[str]:
         yield "the functions are told of another one"
     if {each["name"] for each in planned.values(plan, "google_firestore_database")} != {"(default)", NAME}:
         yield "the old one is not kept"
+
+
+def unnoticed(plan: Plan) -> list[str]:
+    """Return the defects of this plan that no check finds: each is planted by itself."""
+
+    def change_of(plan: Plan, rest: str) -> dict[str, Any]:
+        found: dict[str, Any] = next(
+            each["change"] for each in plan["resource_changes"] if each["address"].startswith(f"{ADDRESS}.{rest}")
+        )
+        return found
+
+    def forget(plan: Plan, kind: str) -> None:
+        plan["resource_changes"] = [
+            each for each in plan["resource_changes"] if not each["address"].startswith(f"{ADDRESS}.{kind}.")
+        ]
+
+    database, index = "google_firestore_database.this", "google_firestore_index.composite"
+    planted: dict[str, Callable[[Plan], object]] = {
+        "a database made anew": lambda plan: change_of(plan, database).pop("importing"),
+        "an index made anew": lambda plan: change_of(plan, index).pop("importing"),
+        "the index of another": lambda plan: change_of(plan, index)["importing"].update(id="another"),
+        "made, though imported": lambda plan: change_of(plan, index).update(actions=["create"]),
+        "something deleted": lambda plan: plan["resource_changes"][0]["change"].update(actions=["delete", "create"]),
+        "no TTL": lambda plan: forget(plan, "google_firestore_field"),
+        "no backups": lambda plan: forget(plan, "google_firestore_backup_schedule"),
+        "not served": lambda plan: plan["planned_values"]["outputs"]["store"].update(value="firestore://my-project/a"),
+        "the old one gone": lambda plan: planned.values(plan, "google_firestore_database")[0].update(name="another"),
+    }
+    missed = []
+    for name, plant in planted.items():
+        broken = copy.deepcopy(plan)
+        plant(broken)
+        if not list(faults(broken)):
+            missed.append(name)
+    return missed

@@ -118,8 +118,8 @@ def test_the_variables_of_a_restore_are_those_of_the_examples():
         variables = {name for name, _ in blocks(example / "variables.tf", "variable")}
         assert {"restored_databases", "served_database"} <= variables
         assert (example / "restored.tf").read_text(encoding="utf-8").count("import {") == 2
-        assert 'file("${path.module}/${name}.json")' in (example / "main.tf").read_text(encoding="utf-8")
-    assert "examples/prod/goagents-restored.json" in section
+        assert 'file("${path.module}/${name}.indexes")' in (example / "main.tf").read_text(encoding="utf-8")
+    assert "examples/prod/goagents-restored.indexes" in section
 
 
 def test_the_steps_of_a_restore_look_before_they_switch():

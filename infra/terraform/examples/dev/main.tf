@@ -18,6 +18,6 @@ module "goagents" {
   weekly_backups_kept    = 0
   labels                 = { environment = "dev" }
 
-  restored_databases = { for name in var.restored_databases : name => file("${path.module}/${name}.json") }
+  restored_databases = { for name in var.restored_databases : name => file("${path.module}/${name}.indexes") }
   served_database    = var.served_database
 }

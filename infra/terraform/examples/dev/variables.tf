@@ -20,7 +20,7 @@ variable "invokers" {
 }
 
 variable "restored_databases" {
-  description = "Databases restored by gcloud that are taken in; the indexes of each are listed in NAME.json."
+  description = "Databases restored by gcloud that are taken in; the indexes of each are listed in NAME.indexes."
   type        = set(string)
   default     = []
 }

@@ -18,6 +18,6 @@ module "goagents" {
   monthly_budget  = var.monthly_budget
   labels          = { environment = "prod" }
 
-  restored_databases = { for name in var.restored_databases : name => file("${path.module}/${name}.json") }
+  restored_databases = { for name in var.restored_databases : name => file("${path.module}/${name}.indexes") }
   served_database    = var.served_database
 }

@@ -34,7 +34,7 @@ variable "monthly_budget" {
 }
 
 variable "restored_databases" {
-  description = "Databases restored by gcloud that are taken in; the indexes of each are listed in NAME.json."
+  description = "Databases restored by gcloud that are taken in; the indexes of each are listed in NAME.indexes."
   type        = set(string)
   default     = []
 }
