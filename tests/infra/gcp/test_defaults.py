@@ -1,12 +1,16 @@
 """What is deployed where nothing is said, and what is kept warm: functions.json says it, plans and pages follow it."""
 
+import json
+import os
 import re
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from tests.support.cli_process import goagents
 from tests.support.google_project import ROOT
 
+from goagents.cli.main import main
 from goagents.deploy.catalogue import GATEWAY, catalogue, select, standard
 from goagents.deploy.plan import database_plan, plan
 from goagents.deploy.plan_store import database_steps
@@ -15,11 +19,55 @@ from goagents.deploy.target import Target
 WHERE = ("--platform", "gcp", "--project", "my-project", "--region", "europe-west1")
 STANDARD = [function.name for function in standard()]
 WARM = [name for name, function in catalogue().items() if function.warm]
+# In gcloud's place: a project in which there is nothing, and that takes everything.
+PROGRAM = """#!/bin/sh
+echo "$*" >> "$0.calls"
+case "$*" in
+  "projects describe"*) echo '{"projectNumber": "123"}' ;;
+  *get-iam-policy*) echo '{}' ;;
+  *"queues describe"*) echo '{"state": "RUNNING"}' ;;
+  *list*) echo '[]' ;;
+esac
+"""
 
 
-def dry_run(*arguments: str, command: str = "deploy", cwd: Path = ROOT) -> str:
-    result = goagents(command, *WHERE, *arguments, "--dry-run", cwd=cwd)
-    assert result.returncode == 0, result.stderr
+@dataclass
+class Ended:
+    status: int
+    stdout: str
+    stderr: str
+
+
+Run = Callable[..., Ended]
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
+    """The command line in this process: what is asked here are plans."""
+    monkeypatch.chdir(ROOT)
+
+    def run(command: str, *arguments: str) -> Ended:
+        with pytest.raises(SystemExit) as ended:
+            main([command, *WHERE, *arguments])
+        out, err = capsys.readouterr()
+        return Ended(int(ended.value.code or 0), out, err)
+
+    return run
+
+
+@pytest.fixture
+def calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], list[str]]:
+    """What gcloud is asked, once a program in its place is the first on the path."""
+    program = tmp_path / "gcloud"
+    program.write_text(PROGRAM, encoding="utf-8")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    return lambda: (tmp_path / "gcloud.calls").read_text(encoding="utf-8").splitlines()
+
+
+def dry_run(run: Run, *arguments: str, command: str = "deploy") -> str:
+    result = run(command, *arguments, "--dry-run")
+    assert result.status == 0, result.stderr
     return result.stdout
 
 
@@ -28,12 +76,12 @@ def deployed(printed: str) -> dict[str, str]:
     return dict(re.findall(r"^gcloud functions deploy goagents-(\w+) (.*)$", printed, re.MULTILINE))
 
 
-def test_by_default_there_is_one_function_for_each_group_of_paths():
+def test_by_default_there_is_one_function_for_each_group_of_paths(run: Run):
     assert [name for name in catalogue() if name != GATEWAY] == STANDARD
     paths = [path for function in standard() for path in function.paths]
     assert len(paths) == len(set(paths))
-    assert list(deployed(dry_run())) == STANDARD
-    assert list(deployed(dry_run("--functions", GATEWAY))) == [GATEWAY]
+    assert list(deployed(dry_run(run))) == STANDARD
+    assert list(deployed(dry_run(run, "--functions", GATEWAY))) == [GATEWAY]
 
 
 def test_the_page_names_the_functions_that_are_deployed_by_default():
@@ -42,8 +90,8 @@ def test_the_page_names_the_functions_that_are_deployed_by_default():
     assert re.findall(r"`(\w+)`", named) == STANDARD
 
 
-def test_what_is_taken_away_is_all_there_may_be():
-    printed = dry_run(command="destroy")
+def test_what_is_taken_away_is_all_there_may_be(run: Run):
+    printed = dry_run(run, command="destroy")
     assert re.findall(r"^gcloud functions delete goagents-(\w+) ", printed, re.MULTILINE) == list(catalogue())
 
 
@@ -68,8 +116,8 @@ def test_the_command_line_speaks_to_the_gateway_where_there_is_one():
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
 )
-def test_instances_are_kept_warm_where_callers_wait(given: tuple[str, ...], kept: dict[str, int]):
-    printed = dry_run(*given)
+def test_instances_are_kept_warm_where_callers_wait(run: Run, given: tuple[str, ...], kept: dict[str, int]):
+    printed = dry_run(run, *given)
     options = deployed(printed)
     found = {name: int(re.findall(r"--min-instances=(\d+)", line)[0]) for name, line in options.items()}
     assert found == dict.fromkeys(options, 0) | kept
@@ -89,23 +137,26 @@ def test_instances_are_kept_warm_where_callers_wait(given: tuple[str, ...], kept
         (("1", "--functions", "worker,sweeper"), "write NAME=1 for one"),
     ],
 )
-def test_a_number_that_means_nothing_is_told(given: tuple[str, ...], says: str):
-    result = goagents("deploy", *WHERE, "--dry-run", "--min-instances", *given, cwd=ROOT)
-    assert result.returncode == 1
+def test_a_number_that_means_nothing_is_told(run: Run, given: tuple[str, ...], says: str):
+    result = run("deploy", "--dry-run", "--min-instances", *given)
+    assert result.status == 1
     assert says in result.stderr
 
 
-def test_pages_and_help_say_who_is_kept_warm():
+def test_pages_and_help_say_who_is_kept_warm(run: Run):
     assert WARM == ["chat", "stream", "gateway"]
     operations = (ROOT / "docs/operations.md").read_text(encoding="utf-8")
     (named,) = re.findall(r"A bare\s+`--min-instances N` is for ([^:]*):", operations)
     assert re.findall(r"`(\w+)`", named) == WARM
-    help_ = " ".join(goagents("deploy", "--help", cwd=ROOT).stdout.split())
+    help_ = " ".join(run("deploy", "--help").stdout.split())
     assert f"({', '.join(WARM)})" in help_
 
 
-def test_the_database_alone_is_made_from_anywhere_and_needs_no_source(tmp_path: Path):
-    printed = dry_run("--database-only", cwd=tmp_path)
+def test_the_database_alone_is_made_from_anywhere_and_needs_no_source(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(tmp_path)
+    printed = dry_run(run, "--database-only")
     target = Target(project="my-project", region="europe-west1", functions=standard(), source=ROOT)
     steps = list(database_steps(target))
     assert [step.id for step in database_plan(target)] == ["services", *(step.id for step in steps)]
@@ -113,6 +164,32 @@ def test_the_database_alone_is_made_from_anywhere_and_needs_no_source(tmp_path: 
     lines = [line for line in printed.splitlines() if line.startswith("gcloud ")]
     assert lines[1:] == [f"{step.command} --project=my-project" for step in steps]
     cluster = ("--cluster", str(ROOT / "infra/compose/cluster.yaml"))
-    refused = goagents("deploy", *WHERE, *cluster, "--database-only", "--dry-run", cwd=ROOT)
-    assert refused.returncode == 2
+    refused = run("deploy", *cluster, "--database-only", "--dry-run")
+    assert refused.status == 2
     assert "exclude each other" in refused.stderr
+
+
+def test_the_database_alone_is_made(run: Run, calls: Callable[[], list[str]]):
+    result = run("deploy", "--database-only", "--yes")
+    assert result.status == 0, result.stderr
+    assert "next: GOAGENTS_STORE=firestore://my-project/(default)" in result.stdout
+    made = [call for call in calls() if " list " not in call]
+    target = Target(project="my-project", region="europe-west1", functions=standard())
+    assert [call.split(" --")[0] for call in made] == [
+        " ".join(step.argv).split(" --")[0] for step in database_plan(target)
+    ]
+
+
+def test_a_deployment_tells_the_address_of_each_function_that_users_call(run: Run, calls: Callable[[], list[str]]):
+    result = run("deploy", "--yes")
+    assert result.status == 0, result.stderr
+    users = [function.name for function in standard() if function.called_by == "users"]
+    addresses = {name: f"https://goagents-{name}-123.europe-west1.run.app" for name in users}
+    assert dict(re.findall(r"^function (\w+) (\S+)$", result.stdout, re.MULTILINE)) == addresses
+    assert "one address for all by --functions gateway" in result.stderr
+    said = json.loads(run("deploy", "--yes", "--output", "json").stdout)
+    assert (said["addresses"], said["server"]) == (addresses, addresses["clusters"])
+    alone = run("deploy", "--yes", "--functions", "gateway")
+    assert "server https://goagents-gateway-123.europe-west1.run.app" in alone.stdout
+    assert "\nfunction " not in alone.stdout
+    assert [call for call in calls() if call.startswith("functions deploy goagents-gateway ")]
