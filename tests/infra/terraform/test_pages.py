@@ -133,7 +133,9 @@ def test_the_steps_of_a_restore_look_before_they_switch():
     assert "served_database" in steps["5"]
     before = "".join(steps[number] for number in "1234")
     assert "served_database" not in before
-    assert "--database goagents-restored" not in before
+    deployments = re.findall(r"^goagents deploy .*--database goagents-restored.*$", before, re.MULTILINE)
+    assert deployments
+    assert all("--database-only" in line.split() for line in deployments)
 
 
 def await_port(process: "subprocess.Popen[bytes]", port: int) -> None:
