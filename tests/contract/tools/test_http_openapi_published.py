@@ -1,4 +1,4 @@
-"""Pages that services of other fields publish (data/README.md says whose), each operation called on a server that echoes."""
+"""Pages that others publish (data/README.md says whose), each operation called on a server that echoes."""
 
 import json
 import logging
