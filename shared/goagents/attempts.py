@@ -4,6 +4,15 @@ import copy
 from typing import Literal, Self
 
 Fault = Literal["server", "busy"]
+_BUSY = frozenset({425, 429})  # come back later, and it may do
+_LASTING = frozenset({501, 505, 511})  # of 500 and above: the same another time
+
+
+def fault_of_status(status: int) -> Fault | None:
+    """Return what a status of HTTP tells of another attempt."""
+    if status in _BUSY:
+        return "busy"
+    return "server" if status == 408 or (status >= 500 and status not in _LASTING) else None
 
 
 class Attempted(Exception):

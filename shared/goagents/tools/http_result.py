@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 
-from goagents.attempts import Fault
+from goagents.attempts import fault_of_status
 from goagents.messages import ImagePart, TextPart
 from goagents.tools.base import ToolResult
 from goagents.tools.http_body import Body
@@ -21,8 +21,6 @@ _TEXTUAL = ("json", "xml", "yaml", "javascript", "ecmascript", "x-www-form-urlen
 _SHOWN_HEADERS = ("Location", "Link", "Retry-After")
 _PHRASES = {status.value: status.phrase for status in HTTPStatus}
 _MAX_HEADER = 500
-_BUSY = frozenset({425, 429})  # come back later, and it may do
-_LASTING = frozenset({501, 505, 511})  # of 500 and above: the same another time
 # Codecs that do something other than decode a character set, some of them slowly.
 _NO_CHARSETS = frozenset({"idna", "punycode", "unicode-escape", "raw-unicode-escape", "utf-7", "undefined"})
 
@@ -47,13 +45,7 @@ def render(answer: HttpAnswer, max_output: int, redactor: Redactor) -> ToolResul
     else:
         shown = redactor.redact(_text(body), cut=body.cut)
     text = _bounded(f"{head}\n{shown}", body, max_output)
-    return ToolResult((TextPart(text),), is_error, _fault(answer.status), _retry_after(answer))
-
-
-def _fault(status: int) -> Fault | None:
-    if status in _BUSY:
-        return "busy"
-    return "server" if status == 408 or (status >= 500 and status not in _LASTING) else None
+    return ToolResult((TextPart(text),), is_error, fault_of_status(answer.status), _retry_after(answer))
 
 
 def _retry_after(answer: HttpAnswer) -> float | None:

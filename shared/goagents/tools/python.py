@@ -10,7 +10,6 @@ The decorator is not needed: any typed function with a docstring can be named. S
 """
 
 import asyncio
-import logging
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,19 +17,19 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from goagents.errors import ToolError, ToolFailed, ToolInvalidArguments, ToolUnavailable
+from goagents import errors
+from goagents.errors import ToolFailed, ToolInvalidArguments, ToolUnavailable
 from goagents.messages import ImagePart, TextPart
 from goagents.spec.functions import places
 from goagents.spec.tools import PythonToolSpec
 from goagents.tools.base import Tool, ToolContext, ToolDefinition, ToolEnvironment, ToolResult, Toolset
+from goagents.tools.python_faults import ToolError, fault_of
 from goagents.tools.python_function import Function, read_function, tool
 from goagents.tools.python_result import render
 from goagents.tools.python_target import find_target
 from goagents.tools.threads import Threads, import_apart
 
 __all__ = ["ImagePart", "TextPart", "ToolContext", "ToolError", "ToolResult", "build", "tool"]
-
-_log = logging.getLogger(__name__)
 
 
 def build(spec: PythonToolSpec, environment: ToolEnvironment) -> Toolset:
@@ -85,7 +84,8 @@ class PythonTool:
     threads: Threads
 
     async def call(self, arguments: Mapping[str, Any], context: ToolContext) -> ToolResult:
-        """Call the function. Raises ToolError; of any other exception the model gets the name, the log the rest."""
+        """Call the function. Raises ToolError; of any other exception the model gets the name, the log the rest:
+        it is in the error's `defect`."""
         try:
             given = self.function.parameters.validated(arguments)
         except ValidationError as error:
@@ -94,7 +94,7 @@ class PythonTool:
         keywords = self.function.parameters.keywords(given, context)
         try:
             return render(await self._called(keywords))
-        except ToolError:
+        except errors.ToolError:
             raise
         except asyncio.CancelledError:
             current = asyncio.current_task()
@@ -102,10 +102,10 @@ class PythonTool:
                 raise
             raise ToolFailed("The function was cancelled from within.") from None
         except (Exception, SystemExit) as error:  # a function may raise anything
-            _log.exception("tool %s: %s failed", self.definition.name, self.function.target)
-            raise ToolFailed(
-                f"The function raised {type(error).__name__}. The server's log has the details."
-            ) from error
+            fault = fault_of(error)
+            text = f"The function raised {type(error).__name__}{', which may pass' if fault else ''}."
+            failed = ToolFailed(f"{text} The server's log has the details.")
+            raise failed.because(fault).of_defect(error) from error
 
     async def _called(self, keywords: Mapping[str, Any]) -> Any:
         if self.function.is_async:

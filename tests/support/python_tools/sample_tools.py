@@ -67,6 +67,16 @@ async def leak_async(secret: str) -> str:
     raise TimeoutError(f"password {secret}")
 
 
+FAILURES: list[BaseException] = []
+
+
+async def fail() -> str:
+    """Raises what the test says, one after another."""
+    if FAILURES:
+        raise FAILURES.pop(0)
+    return "done"
+
+
 def give_up() -> None:
     """Ends the process, or tries to."""
     raise SystemExit(3)
