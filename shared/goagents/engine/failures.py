@@ -1,9 +1,8 @@
 """How a run's failure is told: as one of our errors, with the traceback kept to the log."""
 
-import asyncio
 import traceback
 
-from goagents.errors import GoAgentsError, RunCancelled, RunError, RunInterrupted
+from goagents.errors import GoAgentsError, RunCancelled, RunError
 
 
 def traceback_of(error: BaseException) -> str:
@@ -14,8 +13,6 @@ def as_run_error(error: BaseException) -> GoAgentsError:
     """Return the error a caller sees: ours as it is; anything else hidden behind a plain message."""
     if isinstance(error, GoAgentsError):
         return error
-    if isinstance(error, asyncio.CancelledError):
-        return RunInterrupted()
     return RunError("The run failed unexpectedly; the server's log has the reason.")
 
 

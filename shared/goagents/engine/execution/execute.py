@@ -173,7 +173,9 @@ class Execution:
                 with claim.cluster.in_use():
                     self._turn = await self._prepare()
                     await self._forward(self._turn)
-        except (Exception, asyncio.CancelledError) as raised:  # noqa: BLE001 - whatever it is, the run comes to an end
+        except GeneratorExit:
+            raise  # nobody awaits us any more
+        except BaseException as raised:  # noqa: BLE001 - whatever it is, the run comes to an end
             return self._ending(raised)
         return self._settle(None)
 
@@ -186,7 +188,7 @@ class Execution:
                 return self._park(raised)
             case _TimeIsUp():
                 return self._late()
-            case asyncio.CancelledError():
+            case asyncio.CancelledError() if _is_asked_to_stop():
                 return self._stopped()
             case LeaseLost() | StoreUnavailable() | OutcomeUnknown() | StoreConflict():
                 return self._lose()
@@ -361,6 +363,12 @@ class Execution:
         if not isinstance(error, GoAgentsError):
             self._services.telemetry.emit(Unexpected(where, repr(error), traceback_of(error)))
         return as_run_error(error)
+
+
+def _is_asked_to_stop() -> bool:
+    """Whether somebody cancelled this task. If not, foreign code raised the error by itself, and would do so again."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 class _TimeIsUp(Exception):

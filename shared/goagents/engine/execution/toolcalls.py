@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from pydantic_core import to_json
 
 from goagents.clock import Clock
-from goagents.engine.calling.pipeline import Passage
+from goagents.engine.calling.pipeline import IN_DOUBT, Passage
 from goagents.engine.calling.results import Done
 from goagents.engine.loaded import Toolbox
 from goagents.messages import Message, TextPart, ToolCallPart, ToolResultPart
@@ -52,21 +52,27 @@ class Caller:
 
     async def call_all(self, calls: tuple[ToolCallPart, ...], step: int) -> AsyncGenerator[CallDone, None]:
         """Run the calls concurrently and yield each as it ends. Closing the generator cancels those that have not."""
-        gate = asyncio.Semaphore(MAX_PARALLEL)
-        tasks = [asyncio.create_task(self._gated(gate, call, step)) for call in calls]
+        gate, over = asyncio.Semaphore(MAX_PARALLEL), asyncio.Event()
+        tasks = [asyncio.create_task(self._gated(gate, over, call, step)) for call in calls]
         try:
             for next_done in asyncio.as_completed(tasks):
                 yield await next_done
         finally:
+            over.set()
             for task in tasks:
                 task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _gated(self, gate: asyncio.Semaphore, call: ToolCallPart, step: int) -> CallDone:
+    async def _gated(self, gate: asyncio.Semaphore, over: asyncio.Event, call: ToolCallPart, step: int) -> CallDone:
         async with gate:
             started = self.clock.monotonic()
-            done = await self._call(call, step)
+            try:
+                done = await self._call(call, step)
+            except asyncio.CancelledError:
+                if over.is_set():
+                    raise
+                done = self._cancelled_from_within(call)
             duration = self.clock.monotonic() - started
         result, tool = done.result, self.toolbox.tools.get(call.name)
         self.telemetry.emit(
@@ -99,6 +105,16 @@ class Caller:
             raise AssertionError("a toolbox with tools has what is around their calls")
         context = self._context(call, step)
         return await Passage(self.toolbox.around, open_tool, call, context, self.deadline, self.begun).make()
+
+    def _cancelled_from_within(self, call: ToolCallPart) -> Done:
+        """A tool that cancels its own task, or says it was cancelled, failed: going on elsewhere would repeat it."""
+        task = asyncio.current_task()
+        while task is not None and task.cancelling():
+            task.uncancel()
+        tool = self.toolbox.tools.get(call.name)
+        unknown = call.id in self.begun and tool is not None and tool.tool.definition.effect == "unsafe"
+        text = "The tool was cancelled from within."
+        return Done("error", text_result(f"{text} {IN_DOUBT}" if unknown else text, is_error=True), unknown=unknown)
 
     def _context(self, call: ToolCallPart, step: int) -> ToolContext:
         key = f"{self.run_id}/{step}/{call.id}"
