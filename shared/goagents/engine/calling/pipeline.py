@@ -8,16 +8,15 @@ from collections.abc import MutableSet
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from goagents.engine.failures import traceback_of
 from goagents.engine.loaded import OpenTool
 from goagents.errors import GoAgentsError, ToolError, ToolTimedOut
 from goagents.messages import TextPart, ToolCallPart
-from goagents.telemetry.base import Unexpected
 from goagents.tools.base import ToolContext, ToolResult, text_result
 
 from .breaker import CircuitBreaker, CircuitOpen
 from .caching import ResultCache, key_of
 from .circuits import tell
+from .foreign import checked, is_ours, tell_defect
 from .output import bounded
 from .results import Done
 from .retrying import persist
@@ -48,8 +47,10 @@ class Passage:
 
     async def make(self) -> Done:
         """Return what the call came to. Raises nothing of the tool's."""
-        network = self.tool.network
-        place = None if network is None else network.destination(self.call.arguments)
+        try:
+            place = self._destination()
+        except BaseException as error:  # noqa: BLE001 - a tool is foreign code
+            return replace(self._failed(error), sent=False, attempts=0)
         done = self._refused(place) or await self._wait_for_turn()
         if done is None:
             done = await (self._cached(place) if self._may_cache else self._protected(place))
@@ -63,6 +64,13 @@ class Passage:
     @property
     def _may_cache(self) -> bool:
         return self.tool.spec.cache_ttl is not None and self.tool.tool.definition.effect == "read"
+
+    def _destination(self) -> str | None:
+        network = self.tool.network
+        place = None if network is None else network.destination(self.call.arguments)
+        if not isinstance(place, str | None):
+            raise TypeError(f"the tool's destination is {type(place).__name__}, which is no text")
+        return place
 
     def _refused(self, place: str | None) -> Done | None:
         hosts = self.around.hosts
@@ -149,33 +157,37 @@ class Passage:
         self.begun.add(self.call.id)
         try:
             async with asyncio.timeout(seconds):
-                result = await self.tool.tool.call(self.call.arguments, self.context)
+                result = checked(await self.tool.tool.call(self.call.arguments, self.context))
+            return Done("error" if result.is_error else "ok", self._bounded(result), foreign=True)
         except TimeoutError:
             cut = seconds < definition.timeout
             done = _said("timeout", f"The tool gave no answer within {seconds:.3g} s.", cut=cut)
             done = done if cut else replace(done, result=replace(done.result, fault="server"))
             return self._in_doubt(done) if definition.effect == "unsafe" else done
-        except ToolError as error:
+        except BaseException as error:  # noqa: BLE001 - a tool is foreign code: its defect must not end the run
+            done = self._failed(error)
+            if not done.sent:
+                self.begun.discard(self.call.id)
+            unanswered = done.sent and done.result.fault == "server"
+            return self._in_doubt(done) if unanswered and definition.effect == "unsafe" else done
+
+    def _failed(self, error: BaseException) -> Done:
+        """Return what an exception of the tool comes to. Raises it where it is none of the tool's."""
+        if is_ours(error):
+            raise error
+        if isinstance(error, ToolError):
             if error.defect is not None:
                 self._log(error.defect)
-            if not error.sent:
-                self.begun.discard(self.call.id)
             failed = ToolResult(text_result(str(error)).content, True, error.fault, error.retry_after)
             outcome = "timeout" if isinstance(error, ToolTimedOut) else "error"
-            done = Done(outcome, self._bounded(failed), foreign=True, sent=error.sent)
-            unanswered = error.sent and error.fault == "server"
-            return self._in_doubt(done) if unanswered and definition.effect == "unsafe" else done
-        except GoAgentsError as error:
+            return Done(outcome, self._bounded(failed), foreign=True, sent=error.sent)
+        if isinstance(error, GoAgentsError):
             return Done("error", self._bounded(text_result(str(error), is_error=True)), foreign=True)
-        except Exception as error:  # noqa: BLE001 - a tool is foreign code: its defect must not end the run
-            self._log(error)
-            return _said("error", "The tool failed unexpectedly.")
-        return Done("error" if result.is_error else "ok", self._bounded(result), foreign=True)
+        self._log(error)
+        return _said("error", "The tool failed unexpectedly.")
 
     def _log(self, defect: BaseException) -> None:
-        clean = self.around.secrets.redactor(self.tool.spec.name).redact
-        where = f"tool {self.call.name}"
-        self.around.telemetry.emit(Unexpected(where, clean(repr(defect)), clean(traceback_of(defect))))
+        tell_defect(self.around, self.tool.spec.name, f"tool {self.call.name}", defect)
 
     def _in_doubt(self, done: Done) -> Done:
         """No answer is no answer: the call may have taken effect all the same."""

@@ -1,0 +1,77 @@
+"""Tools are code that others wrote: whatever it raises or returns costs its own call or opening, and nothing else."""
+
+import asyncio
+from typing import Any
+
+from goagents.engine.failures import traceback_of
+from goagents.messages import ImagePart, TextPart
+from goagents.telemetry.base import Unexpected
+from goagents.tools.base import ToolResult, Toolset
+
+from .surroundings import Surroundings
+
+CLOSING = 30.0  # seconds that a toolset has to close
+MAX_ERROR = 1000  # characters
+MAX_TRACEBACK = 20_000
+_FAULTS = (None, "server", "busy")
+
+
+def is_ours(error: BaseException) -> bool:
+    """Whether `error` means that somebody ends the task at work, and goes on; all else is what foreign code raised.
+
+    That includes SystemExit and KeyboardInterrupt: `sys.exit()` in a tool must not end a process that serves others,
+    and Ctrl+C does not come as an exception where a server, or asyncio's runner, takes the signal.
+    """
+    if isinstance(error, GeneratorExit):
+        return True
+    task = asyncio.current_task()
+    return isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling() > 0
+
+
+def tell_defect(around: Surroundings, tool: str, where: str, defect: BaseException) -> None:
+    """Tell the log what foreign code raised, without the secrets that the entry `tool` could know."""
+    clean = around.secrets.redactor(tool).redact
+    trace = clean(traceback_of(defect))
+    around.telemetry.emit(Unexpected(where, clean(_shown(defect))[:MAX_ERROR], trace[-MAX_TRACEBACK:]))
+
+
+def _shown(defect: BaseException) -> str:
+    try:
+        return repr(defect)
+    except Exception as worse:  # noqa: BLE001 - its own `__repr__` is foreign code, too
+        return f"{type(defect).__name__} (its repr raised {type(worse).__name__})"
+
+
+async def close_toolset(around: Surroundings, tool: str, toolset: Toolset) -> None:
+    """Close it within CLOSING, whatever it does. Raises nothing but our own cancellation."""
+    try:
+        async with asyncio.timeout(CLOSING):
+            await toolset.aclose()
+    except BaseException as error:
+        if is_ours(error):
+            raise
+        tell_defect(around, tool, f"closing tool {tool}", error)
+
+
+def checked(result: Any) -> ToolResult:
+    """Return `result` as it is. Raises TypeError where it is no ToolResult, or one that could not be recorded."""
+    if not isinstance(result, ToolResult):
+        raise TypeError(f"the tool returned {type(result).__name__}, which is no ToolResult")
+    if not isinstance(result.content, tuple | list):
+        raise TypeError(f"the content of the tool's result is {type(result.content).__name__}, which is no tuple")
+    for part in result.content:
+        if not (_is_text(part) or _is_image(part)):
+            raise TypeError(f"the tool's result holds {type(part).__name__}, which is no sound TextPart or ImagePart")
+    if result.fault not in _FAULTS or not isinstance(result.retry_after, float | int | None):
+        raise TypeError("the `fault` or `retry_after` of the tool's result is of the wrong type")
+    return result
+
+
+def _is_text(part: object) -> bool:
+    return isinstance(part, TextPart) and isinstance(part.text, str)
+
+
+def _is_image(part: object) -> bool:
+    return isinstance(part, ImagePart) and all(
+        isinstance(value, str | None) for value in (part.media_type, part.data, part.url)
+    )
