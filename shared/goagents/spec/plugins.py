@@ -63,9 +63,9 @@ def load(name: str) -> Any:
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # a package's module may raise anything
-        raise PluginError(
-            f"the entry point {name!r} ({point.value}) cannot be loaded: {type(error).__name__}: {error}"
-        ) from error
+        # What else it says may hold anything.
+        said = f"{type(error).__name__}: {error}" if isinstance(error, ImportError) else type(error).__name__
+        raise PluginError(f"the entry point {name!r} ({point.value}) cannot be loaded: {said}") from error
 
 
 def tool_type(name: str) -> ToolType:

@@ -1,14 +1,11 @@
 """From a target to the function: `module:function`, or an entry point of the group `goagents.tools`."""
 
 import difflib
-import logging
 from importlib import import_module
 from typing import Any
 
 from goagents.errors import ToolUnavailable
 from goagents.spec.plugins import PluginError, ToolType, load
-
-_log = logging.getLogger(__name__)
 
 
 def find_target(name: str, target: str) -> Any:
@@ -19,9 +16,8 @@ def find_target(name: str, target: str) -> Any:
     try:
         found = load(target)
     except PluginError as error:
-        if error.__cause__ is not None:
-            _log.warning("tool %s: the entry point %s", name, target, exc_info=error.__cause__)
-        raise ToolUnavailable(f"{name}: {error}; or write the target as `module:function`") from error
+        failed = ToolUnavailable(f"{name}: {error}; or write the target as `module:function`")
+        raise (failed if error.__cause__ is None else failed.of_defect(error.__cause__)) from error
     if isinstance(found, ToolType):
         raise ToolUnavailable(f"{name}: {target} is a type of tool: write `type: {target}`")
     return found
@@ -49,7 +45,5 @@ def _module(name: str, module: str) -> Any:
             ) from error
         raise ToolUnavailable(f"{name}: {module} needs the module {error.name!r}, which is not installed") from error
     except BaseException as error:  # a module may raise anything, in a thread of its own
-        _log.warning("tool %s: importing %s failed", name, module, exc_info=error)
-        raise ToolUnavailable(
-            f"{name}: importing {module} raised {type(error).__name__}; the server's log has the details"
-        ) from error
+        text = f"{name}: importing {module} raised {type(error).__name__}; the server's log has the details"
+        raise ToolUnavailable(text).of_defect(error) from error

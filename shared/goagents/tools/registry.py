@@ -4,7 +4,6 @@ Adapters are loaded by name, which is `app`'s to do: `load` is given.
 """
 
 import asyncio
-import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
@@ -16,7 +15,6 @@ from goagents.spec.tools import McpToolSpec, ToolSpec
 from goagents.tools.base import ChangingToolset, Tool, ToolEnvironment, Toolset
 from goagents.tools.threads import import_apart
 
-_log = logging.getLogger(__name__)
 Load = Callable[[str], Any]
 SLOW = {"mcp": "mcp"}  # types whose SDK takes up to a second to import, and the extra that installs it
 
@@ -78,9 +76,9 @@ class ToolsetRegistry:
             found = tool_type(kind)
             build = self._load(found.build)
         except BaseException as error:  # a package may raise anything, in a thread of its own
-            _log.warning("tool %s: the type %s cannot be loaded", spec.name, kind, exc_info=error)
             reason = str(error) if isinstance(error, PluginError | ImportError) else type(error).__name__
-            raise ToolUnavailable(f"{spec.name}: the tool type {kind!r} cannot be loaded: {reason}") from error
+            text = f"{spec.name}: the tool type {kind!r} cannot be loaded: {reason}"
+            raise ToolUnavailable(text).of_defect(error) from error
         if not isinstance(spec, found.spec):  # read when the package was not here, or was another one
             raise ToolUnavailable(f"{spec.name}: the tool type {kind!r} has changed; start the server anew")
         return build

@@ -9,6 +9,7 @@ import jsonschema_rs
 from goagents.engine.calling.caching import digest_of
 from goagents.engine.calling.secrets import SecretValues, configured_secrets
 from goagents.engine.calling.surroundings import Surroundings
+from goagents.engine.failures import traceback_of
 from goagents.engine.loaded import LoadedCluster, OpenTool, Toolbox
 from goagents.engine.services import Services
 from goagents.errors import ToolError, ToolUnavailable
@@ -16,7 +17,7 @@ from goagents.records import Paths, ToolsetRecord
 from goagents.spec.cluster import AgentSpec
 from goagents.spec.tools import ToolSpec
 from goagents.store.base import Merge
-from goagents.telemetry.base import ToolsetFailed
+from goagents.telemetry.base import ToolsetFailed, Unexpected
 from goagents.tools.base import ChangingToolset, Tool
 
 OPEN_TIMEOUT = 20.0
@@ -86,6 +87,10 @@ async def _open(
         opened = {tool.definition.name: OpenTool(tool, _compile(tool), spec, digest) for tool in tools}
         _refuse_clashes(box, opened)
     except (ToolError, TimeoutError) as error:
+        if isinstance(error, ToolError) and error.defect is not None and box.around is not None:
+            clean = box.around.secrets.redactor(spec.name).redact
+            said, trace = repr(error.defect), traceback_of(error.defect)
+            services.telemetry.emit(Unexpected(f"opening tool {spec.name}", clean(said), clean(trace)))
         box.failed[spec.name] = str(error) or f"It did not open within {OPEN_TIMEOUT:.0f} s."
         if toolset is not None:
             await toolset.aclose()  # what was begun of it must not outlive this
