@@ -91,7 +91,6 @@ class Unspeakable(Exception):
         Odd("odd"),
         StopAsyncIteration(),
         Unspeakable(),
-        asyncio.CancelledError("of its own"),
         RuntimeError("with sesame-opens"),
     ],
 )

@@ -16,7 +16,7 @@ from goagents.tools.base import ToolContext, ToolResult, text_result
 from .breaker import CircuitBreaker, CircuitOpen
 from .caching import ResultCache, key_of
 from .circuits import tell
-from .foreign import checked, is_ours, tell_defect
+from .foreign import checked, tell_defect
 from .output import bounded
 from .results import Done
 from .retrying import persist
@@ -172,8 +172,8 @@ class Passage:
             return self._in_doubt(done) if unanswered and definition.effect == "unsafe" else done
 
     def _failed(self, error: BaseException) -> Done:
-        """Return what an exception of the tool comes to. Raises it where it is none of the tool's."""
-        if is_ours(error):
+        """Return what an exception of the tool comes to. Raises a cancellation: whose it is, the caller can tell."""
+        if isinstance(error, asyncio.CancelledError | GeneratorExit):
             raise error
         if isinstance(error, ToolError):
             if error.defect is not None:
