@@ -144,23 +144,24 @@ def destroy(
     target = target_of(options)
     if dry_run:
         note(f"What would be deleted in {target.project}, if it is there; nothing is asked or changed.")
-        _show(removal(target, Kept(), data=data, queue=queue), target.project, output)
+        _show(removal(target, Kept(queue=not queue), data=data, queue=queue), target.project, output)
         return
     gcloud = Gcloud(target.project)
-    left = remaining(removal(target, find_kept(target, gcloud, queue=queue), data=data, queue=queue), gcloud)
+    kept = find_kept(target, gcloud, queue=queue)
+    left = remaining(removal(target, kept, data=data, queue=queue), gcloud)
     for step in left:
         note(step.line)
     if left and not yes:
         _ask_for_name(target.project)
     outcomes = carry_out(left, gcloud, _tell)
     if output == "json":
-        kept = {"data_kept": not data, "queue_kept": not queue}
-        say_json({"project": target.project, "deleted": list(outcomes), **kept})
+        stays = {"data_kept": not data, "queue_kept": kept.queue}
+        say_json({"project": target.project, "deleted": list(outcomes), **stays})
         return
     say(f"destroyed: {len(outcomes)} step{'' if len(outcomes) == 1 else 's'}" if outcomes else "nothing of it is there")
     if not data:
         say(f"kept: the Firestore database {target.database} (--data deletes it), and secrets")
-    if not queue:
+    if kept.queue:
         say(f"kept: the queue {target.prefix}, empty and paused (--queue deletes it, and bars its name for days)")
 
 

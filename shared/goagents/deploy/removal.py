@@ -19,7 +19,7 @@ UNKNOWN_SECRET = "SECRET_NAME"  # noqa: S105 - what a plan says that was made wi
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """What stays, and in whose policies accounts that go may stand: secrets by their names, and the queue, if it is."""
+    """What stays, and in whose policies accounts that go may stand: secrets by their names; the queue, if it does."""
 
     secrets: tuple[str, ...] = (UNKNOWN_SECRET,)
     queue: bool = True
@@ -40,11 +40,8 @@ def removal(target: Target, kept: Kept, *, data: bool, queue: bool) -> tuple[Ste
 
     Functions go before what they use, and roles before their accounts, or policies keep entries of nobody.
     """
-    grants = (
-        *on_project(target),
-        *on_secrets(target, kept.secrets),
-        *(on_queue(target) if kept.queue and not queue else ()),
-    )
+    queued = on_queue(target) if kept.queue else ()
+    grants = (*on_project(target), *on_secrets(target, kept.secrets), *queued)
     return (
         _schedule(target),
         *_functions(target),

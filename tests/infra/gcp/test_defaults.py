@@ -95,6 +95,18 @@ def test_what_is_taken_away_is_all_there_may_be(run: Run):
     assert re.findall(r"^gcloud functions delete goagents-(\w+) ", printed, re.MULTILINE) == list(catalogue())
 
 
+def test_what_stays_is_told(run: Run, calls: Callable[[], list[str]]):
+    result = run("destroy", "--yes")
+    assert result.status == 0, result.stderr
+    assert "nothing of it is there" in result.stdout
+    assert "kept: the Firestore database (default)" in result.stdout
+    assert "the queue" not in result.stdout, "there is none"
+    assert not [call for call in calls() if " list " not in call and " get-iam-policy " not in call]
+    printed = dry_run(run, "--queue", command="destroy")
+    assert "gcloud tasks queues delete goagents " in printed
+    assert "queues remove-iam-policy-binding" not in printed
+
+
 def test_the_command_line_speaks_to_the_gateway_where_there_is_one():
     def server(*functions: str) -> str:
         return Target(project="my-project", region="europe-west1", functions=select(functions)).server.name

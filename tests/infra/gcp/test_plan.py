@@ -234,7 +234,7 @@ def test_gcloud_takes_every_command_of_every_plan(tmp_path: Path):
     steps = [
         *plan(where),
         *removal(where, Kept(), data=True, queue=False),
-        *removal(where, Kept(), data=False, queue=True),
+        *removal(where, Kept(queue=False), data=False, queue=True),
     ]
     all_of_them = [argv for s in steps for argv in (s.argv, s.update, s.look) if argv]
     all_of_them += [arguments(where, f, "registry/image:1", new=new) for f in where.functions for new in (True, False)]
