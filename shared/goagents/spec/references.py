@@ -14,6 +14,12 @@ _SCHEMED = re.compile(r"([a-z][a-z0-9-]{0,31}):([A-Za-z0-9_./:@+=-]{1,512})", re
 _SPECIAL = re.compile(r"\$\$\{|\$\{|\}")
 _NAME_END = re.compile(r"\}|:-")
 _MAX_DEPTH = 8
+# As a word of its own: `X-Api-Key`, `DB_PASSWORD`, `apiKey`; not `Monkey`, `GIT_AUTHOR`, nor where a secret lies.
+_SECRET = re.compile(
+    r"(?i:auth(?!or(?!i))|cookie|token|secret|passw|passphrase|credential|(?<![a-z])(?:pat|pwd|pass)(?![a-z])"
+    r"|(?<![a-z])(?:api|private|access|signing|encryption|master|account)?keys?(?![a-z]))|(?<=[a-z])Key(?![a-z])"
+)
+_LOCATION = re.compile(r"(?i:(?:^|[_-])(?:file|path|dir))$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +47,11 @@ class Reference:
 
 
 Parts = tuple[str | Reference, ...]
+
+
+def looks_secret(name: str) -> bool:
+    """Whether what a header or a variable of this name holds is to be taken for a secret."""
+    return _SECRET.search(name) is not None and _LOCATION.search(name) is None
 
 
 def parse(text: str) -> Parts:

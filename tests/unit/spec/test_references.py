@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from goagents.errors import ConfigurationError
 from goagents.secrets.environment import EnvironmentSecrets
 from goagents.spec.interpolation import Resolver, UnsetReference
-from goagents.spec.references import Reference, escape, parse, references
+from goagents.spec.references import Reference, escape, looks_secret, parse, references
 
 NAMES = st.from_regex(r"[A-Za-z_][A-Za-z0-9_]{0,12}", fullmatch=True)
 VALUES = st.text(min_size=1, max_size=20)
@@ -116,6 +116,25 @@ def test_an_unknown_scheme_says_what_there_is():
 def test_another_secret_store_is_asked_by_its_scheme():
     stores = {"env": EnvironmentSecrets({"A": "1"}), "secret": {"db": "pass"}}
     assert Resolver(stores).resolve("${A}:${secret:db}") == "1:pass"
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["Authorization", "X-Auth", "Cookie", "X-Api-Key", "apikey", "apiKey", "KEY", "OPENAI_API_KEY", "API_KEYS", "key",
+     "DB_PASSWORD", "GITHUB_TOKEN", "AccessToken", "clientSecret", "GITHUB_PAT", "MYSQL_PWD", "DB_PASS", "TOKEN_URL",
+     "GOOGLE_APPLICATION_CREDENTIALS", "AWS_ACCESS_KEY_ID", "authKey", "PASSPHRASE", "PROXY_AUTHORIZATION"],
+)  # fmt: skip
+def test_names_of_secrets(name: str):
+    assert looks_secret(name)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["LOG_LEVEL", "GIT_AUTHOR_NAME", "MONKEY", "KEYBOARD", "Accept", "PATH", "ORDERS_KEY_FILE", "TOKEN-PATH", "PATTERN",
+     "COMPASS", "keyboardLayout", ""],
+)  # fmt: skip
+def test_names_of_other_things(name: str):
+    assert not looks_secret(name)
 
 
 class TestAllow:

@@ -3,7 +3,6 @@
 The adapters take out what they send themselves; a tool that runs here, or a server that others share, may know more.
 """
 
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -13,12 +12,10 @@ from goagents.settings import Settings
 from goagents.spec.check import KEY_VARIABLES
 from goagents.spec.config import Config
 from goagents.spec.interpolation import Resolver
-from goagents.spec.references import Reference, beyond_origin, references, texts_within
+from goagents.spec.references import Reference, beyond_origin, looks_secret, references, texts_within
 from goagents.spec.tools import ToolSpec
 from goagents.tools.redaction import Redactor, SecretTexts, bare
 
-# The headers of `mcp_servers` were resolved with the configuration: which of them are secrets only their names tell.
-_SECRET_HEADER = re.compile(r"auth|cookie|key|token|secret|password|credential", re.IGNORECASE)
 # What a tool is called and does is told to the model anyway; a schema speaks of arguments.
 _TOLD = {"name", "type", "description", "parameters", "headers"}
 _URLS = frozenset({"url", "openapi"})
@@ -39,10 +36,13 @@ class SecretValues:
 
 
 def configured_secrets(config: Config, settings: Settings, resolver: Resolver) -> frozenset[str]:
-    """Return the secrets of the configuration: keys, headers of `mcp_servers`. `resolver` resolves any reference."""
+    """Return the secrets of the configuration: keys, and headers of `mcp_servers` and variables of what is started here
+    whose names say so. `resolver` resolves any reference."""
     found = set(_secret_texts(config))
-    headers = (header for server in config.mcp_servers.values() for header in server.headers.items())
-    found |= {value for name, value in headers if _SECRET_HEADER.search(name)}
+    # These were resolved with the configuration: which of them are secrets only their names tell.
+    servers, functions = config.mcp_servers.values(), config.tool_functions.values()
+    for named in (*(s.headers for s in servers), *(s.env for s in servers), *(f.env for f in functions)):
+        found |= {value for name, value in named.items() if looks_secret(name)}
     found |= {resolver.resolve(f"${{{variable}:-}}") for variable in KEY_VARIABLES.values()}
     found.add(settings.internal_key or "")
     return frozenset(part for value in found for part in bare(value))
