@@ -150,6 +150,7 @@ module "functions" {
   max_instances       = var.max_instances
   deletion_protection = var.deletion_protection
   labels              = local.labels
+  own_environment     = var.environment
 
   environment = {
     GOAGENTS_CONFIG      = var.config

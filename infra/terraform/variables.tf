@@ -83,6 +83,17 @@ variable "log_level" {
   }
 }
 
+variable "environment" {
+  description = "Further variables of every function, such as where tool functions are: ORDERS_URL. No secrets: those are in secrets."
+  type        = map(string)
+  default     = {}
+
+  validation {
+    condition     = alltrue([for name in keys(var.environment) : can(regex("^[A-Z_][A-Z0-9_]*$", name)) && !can(regex("^(GOAGENTS_(CONFIG|STORE|QUEUE|WORKER_URL|INVOKER|LOG_LEVEL|TIMEOUT)|FUNCTION_.*|GOOGLE_CLOUD_PROJECT|PORT|K_.*)$", name)) && !contains(keys(var.secrets), name)])
+    error_message = "environment: must be variables such as ORDERS_URL, and none that the deployment or secrets set."
+  }
+}
+
 variable "secrets" {
   description = "Secrets by the variable they are bound to, for functions that call models or tools. Name the providers you use, and what tools need."
   type        = map(string)

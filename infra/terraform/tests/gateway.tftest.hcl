@@ -44,3 +44,16 @@ run "everybody_if_asked" {
     error_message = "Who may call: ${join(", ", keys(output.callers))}."
   }
 }
+
+run "where_tool_functions_are" {
+  command = plan
+
+  variables {
+    environment = { ORDERS_URL = "https://orders.example.com" }
+  }
+
+  assert {
+    condition     = module.functions.environment["europe-west1/gateway"]["ORDERS_URL"] == "https://orders.example.com"
+    error_message = "The gateway is not told."
+  }
+}

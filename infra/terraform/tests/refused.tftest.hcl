@@ -154,3 +154,23 @@ run "a_database_that_there_is_not" {
 
   expect_failures = [var.served_database]
 }
+
+run "another_store_than_the_database" {
+  command = plan
+
+  variables {
+    environment = { GOAGENTS_STORE = "firestore://my-project/another" }
+  }
+
+  expect_failures = [var.environment]
+}
+
+run "a_variable_that_is_a_secret_already" {
+  command = plan
+
+  variables {
+    environment = { OPENAI_API_KEY = "in the state" }
+  }
+
+  expect_failures = [var.environment]
+}

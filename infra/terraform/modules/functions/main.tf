@@ -71,7 +71,7 @@ resource "google_cloud_run_v2_service" "this" {
       }
 
       dynamic "env" {
-        for_each = merge(var.environment, {
+        for_each = merge(var.own_environment, var.environment, {
           FUNCTION_TARGET  = each.value.name
           FUNCTION_SOURCE  = "functions/${each.value.name}/main.py"
           GOAGENTS_TIMEOUT = "${min(each.value.timeout, var.request_timeout)}s"

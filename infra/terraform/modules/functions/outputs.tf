@@ -12,3 +12,11 @@ output "ingress" {
   description = "From where each service is reached."
   value       = { for key, service in google_cloud_run_v2_service.this : key => service.ingress }
 }
+
+output "environment" {
+  description = "The variables of each service, without those of secrets."
+  value = {
+    for key, service in google_cloud_run_v2_service.this :
+    key => { for each in service.template[0].containers[0].env : each.name => each.value if length(each.value_source) == 0 }
+  }
+}

@@ -41,6 +41,11 @@ variable "environment" {
   type        = map(string)
 }
 
+variable "own_environment" {
+  description = "Further variables of every function, which are the user's own."
+  type        = map(string)
+}
+
 variable "secrets" {
   description = "Secrets by variable, for the functions that call models or tools."
   type        = map(string)
