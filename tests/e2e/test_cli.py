@@ -115,7 +115,7 @@ def test_run_says_where_it_serves_and_what_to_paste(server: Running):
     server.await_text("cluster default/hello created")
     line = server.await_text(r"curl -s (\S+)/chat -H '([^']+)' -d '([^']+)'")
     header, _, value = line[2].partition(": ")
-    answer = httpx2.post(f"{line[1]}/chat", headers={header: value}, content=line[3], trust_env=False, timeout=20)
+    answer = httpx2.post(f"{line[1]}/chat", headers={header: value}, content=line[3], trust_env=False, timeout=60)
     assert answer.status_code == 200
     assert answer.json()["message"]["parts"][0]["text"].startswith("Hello!")
 

@@ -36,7 +36,7 @@ def edit(path: Path, old: str, new: str) -> None:
 
 
 def await_reply(url: str, wanted: str) -> str:
-    until = time.monotonic() + 10
+    until = time.monotonic() + 60
     while (said := reply(url)) != wanted and time.monotonic() < until:
         time.sleep(0.1)
     return said
@@ -253,7 +253,7 @@ def test_metrics_have_their_own_port_too(folder: Path):
     with running(cwd=folder) as server:
         assert reply(server.url)
         for address in (f"{server.url}/metrics", f"http://127.0.0.1:{port}/metrics"):
-            answer = httpx2.get(address, trust_env=False, timeout=10)
+            answer = httpx2.get(address, trust_env=False, timeout=60)
             assert answer.status_code == 200
             assert "goagents_" in answer.text
         assert listeners(server) == {"127.0.0.1"}
@@ -292,7 +292,7 @@ def test_following_logs_shows_what_happens(folder: Path):
             assert "run: are you there?" in follower.stdout.readline()
             assert "finished: succeeded" in follower.stdout.readline()
             follower.send_signal(signal.SIGINT)
-            assert follower.wait(10) == 0
+            assert follower.wait(60) == 0
         finally:
             follower.kill()
             follower.communicate()

@@ -34,11 +34,11 @@ def ask(folder: Path, method: str, url: str, **options: Any) -> httpx2.Response:
     trust: ssl.SSLContext | bool = False
     if certificate.exists():
         trust = ssl.create_default_context(cafile=str(certificate))
-    return httpx2.request(method, url, verify=trust, trust_env=False, timeout=20, **options)
+    return httpx2.request(method, url, verify=trust, trust_env=False, timeout=60, **options)
 
 
 def ended(folder: Path, url: str) -> dict[str, Any]:
-    until = time.monotonic() + 20
+    until = time.monotonic() + 60
     while (run := ask(folder, "GET", url).json())["finished_at"] is None and time.monotonic() < until:
         time.sleep(0.05)
     found: dict[str, Any] = run

@@ -57,14 +57,14 @@ class Deployment:
         return found
 
     def ended(self, run_id: str) -> dict[str, Any]:
-        until = time.monotonic() + 20
+        until = time.monotonic() + 60
         while (run := self.run(run_id))["finished_at"] is None and time.monotonic() < until:
             time.sleep(0.02)
         return run
 
 
 def ask(server: Server, method: str, path: str, **options: Any) -> httpx2.Response:
-    return httpx2.request(method, server.url + path, timeout=20, trust_env=False, **options)
+    return httpx2.request(method, server.url + path, timeout=60, trust_env=False, **options)
 
 
 @contextmanager

@@ -131,7 +131,7 @@ async def begin_chat(
 
 async def ended(http: httpx2.AsyncClient, process: Killable, run: str, *, sweeps: bool = False) -> dict[str, Any]:
     """Return the run once it is over."""
-    give_up = time.monotonic() + 40
+    give_up = time.monotonic() + 60
     while True:
         if sweeps:
             assert (await http.post(f"{process.url}/sweep", headers=INTERNAL)).status_code == 200

@@ -37,5 +37,5 @@ def test_runs_use_one_program_which_ends_with_the_server(served: Running):
     assert (tool.name, tool.status) == ("handbook", "available")
     (program,) = programs(served)
     assert served.end() == 0
-    program.wait(10)
+    program.wait(60)
     assert "Traceback" not in served.printed

@@ -56,7 +56,7 @@ def manifest(name: str, *tools: dict[str, Any]) -> dict[str, Any]:
 def posted(server: Running, *tools: dict[str, Any]) -> tuple[int, list[str]]:
     """Send a cluster and return the status, and the places of what is wrong."""
     body = manifest("posted", *tools)
-    answer = httpx2.post(f"{server.url}/api/v1/clusters", json=body, timeout=20, trust_env=False)
+    answer = httpx2.post(f"{server.url}/api/v1/clusters", json=body, timeout=60, trust_env=False)
     return answer.status_code, [error["path"] for error in answer.json().get("errors", [])]
 
 

@@ -83,7 +83,7 @@ def gateways(folder: Path, tools: CountingTools) -> Iterator[list[Server]]:
         servers = [stack.enter_context(function("gateway", environment, log=log, ready=False)) for log in logs]
         for server in servers:
             await_port(server)
-        answer = httpx2.post(f"{servers[0].url}/api/v1/clusters", json=manifest, timeout=20, trust_env=False)
+        answer = httpx2.post(f"{servers[0].url}/api/v1/clusters", json=manifest, timeout=60, trust_env=False)
         assert answer.status_code == 201, answer.text
         yield servers
 
@@ -217,7 +217,7 @@ async def tell_all(site: Site) -> list[Follower]:
     async with AsyncExitStack() as stack:
         url = await stack.enter_async_context(cutting(site))
         limits = httpx2.Limits(max_connections=None, max_keepalive_connections=0)
-        http = await stack.enter_async_context(httpx2.AsyncClient(timeout=20, trust_env=False, limits=limits))
+        http = await stack.enter_async_context(httpx2.AsyncClient(timeout=60, trust_env=False, limits=limits))
         clients = [await stack.enter_async_context(AsyncClient(url)) for _ in range(4)]
         telling = [asyncio.create_task(ByHand(site, http, 1000 + number).follow()) for number in range(half)]
         telling += [asyncio.create_task(by_client(clients[n % 4], 1000 + half + n)) for n in range(half)]
@@ -252,7 +252,7 @@ async def test_nothing_is_missing_and_nothing_comes_twice(tmp_path: Path, tools:
         site = Site(list(servers))
         async with asyncio.timeout(LIMIT):
             followers = await tell_all(site)
-        with httpx2.Client(base_url=servers[1].url, timeout=20, trust_env=False) as http:
+        with httpx2.Client(base_url=servers[1].url, timeout=60, trust_env=False) as http:
             for order, follower in enumerate(followers, start=1000):
                 check(order, follower, recorded(http, order))
     assert site.cuts > 3 * STREAMS

@@ -70,13 +70,13 @@ def asked(server: Running) -> str:
 
 
 def tell(port: int) -> str:
-    said: str = httpx2.get(f"http://127.0.0.1:{port}/tell", trust_env=False, timeout=10).json()
+    said: str = httpx2.get(f"http://127.0.0.1:{port}/tell", trust_env=False, timeout=60).json()
     return said
 
 
 def await_told(port: int, wanted: str) -> str:
     """Return what the function says once that holds `wanted`."""
-    until = time.monotonic() + 20
+    until = time.monotonic() + 60
     while True:
         try:
             said = tell(port)

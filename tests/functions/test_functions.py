@@ -63,7 +63,7 @@ def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]
 
 
 def ask(server: Server, method: str, path: str, body: Any = None, **options: Any) -> httpx2.Response:
-    return httpx2.request(method, server.url + path, json=body, timeout=20, trust_env=False, **options)
+    return httpx2.request(method, server.url + path, json=body, timeout=60, trust_env=False, **options)
 
 
 def loaded(log: Path) -> set[str]:
@@ -133,7 +133,7 @@ def test_a_cold_function_loads_what_its_request_needs(
 async def test_an_open_request_finishes_when_the_process_is_asked_to_end(deployment: Deployment, verb: str):
     with function("gateway", deployment.environment) as server:
         ask(server, "GET", "/ready")
-        async with httpx2.AsyncClient(timeout=20, trust_env=False) as http:
+        async with httpx2.AsyncClient(timeout=60, trust_env=False) as http:
             url = f"{server.url}/api/v1/agents/demo.slow/{verb}"
             open_one = asyncio.create_task(http.post(url, json={"message": "hi"}))
             await asyncio.sleep(0.5)
@@ -147,7 +147,7 @@ async def test_an_open_request_finishes_when_the_process_is_asked_to_end(deploym
 async def test_a_run_that_outlasts_the_process_is_handed_on(deployment: Deployment):
     with function("gateway", deployment.environment) as server:
         ask(server, "GET", "/ready")
-        async with httpx2.AsyncClient(timeout=20, trust_env=False) as http:
+        async with httpx2.AsyncClient(timeout=60, trust_env=False) as http:
             url = f"{server.url}/api/v1/agents/demo.endless"
             body = {"message": "hi", "session_id": "cut-short"}
             streamed = asyncio.create_task(http.post(f"{url}/stream", json=body))
@@ -182,7 +182,7 @@ def test_a_run_in_the_background_is_handed_on_when_its_process_ends(deployment: 
 
 async def test_following_logs_ends_when_the_process_is_asked_to_end(deployment: Deployment):
     with function("gateway", deployment.environment) as server:
-        async with httpx2.AsyncClient(timeout=20, trust_env=False) as http:
+        async with httpx2.AsyncClient(timeout=60, trust_env=False) as http:
             url = f"{server.url}/api/v1/clusters/demo/logs?follow=true"
             following = asyncio.create_task(http.get(url))
             await asyncio.sleep(0.7)

@@ -55,7 +55,7 @@ def entry(server: Server, place: int = 0) -> dict[str, Any]:
 
 
 def ask(server: Server, method: str, path: str, body: Any = None, **options: Any) -> httpx2.Response:
-    return httpx2.request(method, server.url + path, json=body, timeout=20, trust_env=False, **options)
+    return httpx2.request(method, server.url + path, json=body, timeout=60, trust_env=False, **options)
 
 
 def test_the_readmes_transcript_is_what_happens():
@@ -66,7 +66,7 @@ def test_the_readmes_transcript_is_what_happens():
         for command, shown in steps:
             assert ADDRESS in command
             line = command.replace(ADDRESS, f"127.0.0.1:{server.port}").replace("curl ", "curl --noproxy '*' ", 1)
-            done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, timeout=30, check=True)
+            done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, timeout=120, check=True)
             assert done.stdout == shown.removesuffix("\n"), command
 
 

@@ -68,5 +68,5 @@ async def waiting(api: Api) -> str:
 
 async def ended(api: Api, run_id: str) -> dict[str, Any]:
     """Follow the run to its end, and return it."""
-    await asyncio.wait_for(api.call("GET", f"{RUNS}/{run_id}/events"), 10)
+    await asyncio.wait_for(api.call("GET", f"{RUNS}/{run_id}/events"), 60)
     return dict((await api.call("GET", f"{RUNS}/{run_id}")).json())

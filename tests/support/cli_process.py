@@ -82,11 +82,11 @@ class Running:
 
     def status(self, timeout: float = TIMEOUT) -> int:
         status = self.process.wait(timeout)
-        self._reader.join(5)
+        self._reader.join(60)
         return status
 
     def close(self) -> None:
-        self._reader.join(5)
+        self._reader.join(60)
         if self.process.stdout:
             self.process.stdout.close()
 
@@ -111,7 +111,7 @@ def running(*arguments: str | Path, cwd: Path, env: Mapping[str, str] | None = N
         if process.poll() is None:
             process.terminate()
             try:
-                process.wait(15)
+                process.wait(60)
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()

@@ -280,4 +280,4 @@ def assert_whole(events: Sequence[RunEvent], after: Cursor = START) -> None:
 
 
 async def follow(services: Engine, run_id: str, after: Cursor = START) -> list[RunEvent]:
-    return await asyncio.wait_for(told(await runs.watch(services, ALICE, run_id), after), 30)
+    return await asyncio.wait_for(told(await runs.watch(services, ALICE, run_id), after), 60)

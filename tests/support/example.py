@@ -20,16 +20,22 @@ START_TIMEOUT = 20.0
 @contextmanager
 def data_service(source: Path, target: str, port: int) -> Iterator[None]:
     """A function under functions-framework until the block ends."""
-    command = [sys.executable, "-m", "functions_framework", "--source", str(source), "--target", target]
-    process = subprocess.Popen(
-        [*command, "--host", "127.0.0.1", "--port", str(port)], env=environment(), stdin=subprocess.DEVNULL
-    )
+    words = ["-m", "functions_framework", "--source", str(source), "--target", target, "--host", "127.0.0.1"]
+    with program(*words, "--port", str(port), port=port):
+        yield
+
+
+@contextmanager
+def program(*arguments: str | Path, port: int, env: dict[str, str] | None = None) -> Iterator[None]:
+    """What Python starts with these arguments, which listens on `port`, until the block ends."""
+    command = [sys.executable, *map(str, arguments)]
+    process = subprocess.Popen(command, env=environment(**(env or {})), stdin=subprocess.DEVNULL)
     try:
         _await_port(process, port)
         yield
     finally:
         process.terminate()
-        process.wait(15)
+        process.wait(60)
 
 
 def _await_port(process: "subprocess.Popen[bytes]", port: int) -> None:

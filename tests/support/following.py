@@ -34,7 +34,7 @@ class Follower:
         status = 0
         with (
             suppress(httpx2.TransportError),
-            httpx2.Client(timeout=20, trust_env=False) as http,
+            httpx2.Client(timeout=60, trust_env=False) as http,
             http.stream(method, url, json=body, headers=given) as answer,
         ):
             status = answer.status_code

@@ -97,7 +97,7 @@ class GoogleApi:
     def __exit__(self, *error: object) -> None:
         self._server.shutdown()
         self._server.server_close()
-        self._thread.join(5)
+        self._thread.join(60)
 
     @property
     def requests(self) -> list[Request]:

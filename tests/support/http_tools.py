@@ -45,7 +45,7 @@ def httpbin() -> Iterator[str]:
         yield f"http://127.0.0.1:{port}"
     finally:
         process.terminate()
-        process.wait(10)
+        process.wait(60)
 
 
 Serve = Callable[..., Awaitable[str]]

@@ -34,7 +34,7 @@ class Terminal:
         os.write(self._master, keys.encode())
 
     def await_text(self, pattern: str) -> None:
-        until = time.monotonic() + 15
+        until = time.monotonic() + 60
         while not re.search(pattern, self.screen):
             assert time.monotonic() < until, f"{pattern!r} did not appear:\n{self.screen}"
             self._read()
@@ -49,5 +49,5 @@ class Terminal:
     def close(self) -> None:
         if self.process.poll() is None:
             self.process.kill()
-        self.process.wait(10)
+        self.process.wait(60)
         os.close(self._master)

@@ -57,7 +57,7 @@ class Zygote:
     def __exit__(self, *error: object) -> None:
         if self._process.stdin is not None:
             self._process.stdin.close()
-        self._process.wait(10)
+        self._process.wait(60)
         if self._process.stdout is not None:
             self._process.stdout.close()
 

@@ -82,7 +82,7 @@ async def test_what_may_pass_is_tried_again(dispatch: Dispatch, worker: Worker, 
 
 async def test_who_enqueues_does_not_wait_for_the_work(dispatch: Dispatch, worker: Worker):
     worker.held = True
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         await dispatch.enqueue(RUN)
         await dispatch.enqueue(replace(RUN, run="run_2"))
     await until(lambda: len(worker.seen) == 2)

@@ -210,7 +210,7 @@ async def test_a_run_that_waits_holds_its_session_and_nothing_else(store: Store)
     busy = process(store, model, desk.shop, desk.queue)
     (background, approved) = desk.queue.taken()
     working = asyncio.create_task(perform(busy, background))
-    await asyncio.wait_for(model.entered.wait(), 10)
+    await asyncio.wait_for(model.entered.wait(), 60)
     with pytest.raises(LimitExceeded):  # the queue tries again
         await perform(desk.services, approved)
     assert (await record(store, run.id)).status == "handed_off"
@@ -359,7 +359,7 @@ async def test_a_follower_sees_through_the_wait(store: Store):
     assert not following.done()
     await desk.decide(run.id)
     await desk.goes_on(run.id)
-    events = await asyncio.wait_for(following, 20)
+    events = await asyncio.wait_for(following, 60)
     assert [event.type for event in events] == [
         "run.waiting", "attempt", "tool.started", "tool.finished", "message.delta", "message.completed",
         "run.completed",

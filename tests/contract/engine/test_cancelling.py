@@ -95,7 +95,7 @@ async def test_a_run_that_is_taken_up_while_it_is_cancelled(store: Store):
     watch = await say(services, kind="background")
     (task,) = queue.taken()
     working = asyncio.create_task(perform(services, task))
-    run = await asyncio.wait_for(controls.cancel(other, ALICE, watch.run_id), 20)
+    run = await asyncio.wait_for(controls.cancel(other, ALICE, watch.run_id), 60)
     assert run.status == "cancelled"
     await working
     assert (await record(store, watch.run_id)).status == "cancelled"
@@ -235,7 +235,7 @@ async def test_a_run_that_begins_to_wait_while_it_is_cancelled(store: Store, poi
     owner, other = desk.another(Slow(store)), desk.another(Slow(store))
     if point is Boundary.PARK:
         watch = await say(owner)
-        await asyncio.wait_for(arrived.wait(), 10)
+        await asyncio.wait_for(arrived.wait(), 60)
         cancelling = asyncio.create_task(controls.cancel(other, ALICE, watch.run_id))
         await asyncio.sleep(0.1)  # the wish is written, and its author waits for it to be noticed
         go.set()
@@ -245,12 +245,12 @@ async def test_a_run_that_begins_to_wait_while_it_is_cancelled(store: Store, poi
         watch = await say(owner)
         await held.entered.wait()
         cancelling = asyncio.create_task(controls.cancel(other, ALICE, watch.run_id))
-        await asyncio.wait_for(arrived.wait(), 10)
+        await asyncio.wait_for(arrived.wait(), 60)
         for task in owner.tasks:
             task.cancel()
         await owner.handles[watch.run_id].finished()
         go.set()
-    run = await asyncio.wait_for(cancelling, 30)
+    run = await asyncio.wait_for(cancelling, 60)
     assert run.status == "cancelled" or not patient
     await owner.handles[watch.run_id].finished() if watch.run_id in owner.handles else None
     await sweep(desk.services)

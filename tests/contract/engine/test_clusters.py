@@ -143,9 +143,9 @@ async def test_logs_tell_what_the_agents_did(store: Store):
     first = asyncio.create_task(anext(following))
     await asyncio.sleep(0.1)
     await ask(services, "talk")
-    seen = [await asyncio.wait_for(first, 5)]
+    seen = [await asyncio.wait_for(first, 60)]
     while seen[-1].kind != "finished":
-        seen.append(await asyncio.wait_for(anext(following), 5))
+        seen.append(await asyncio.wait_for(anext(following), 60))
     await following.aclose()
     assert [e.kind for e in seen] == ["run", "model", "tools", "finished"]
     listed = await logs.list_logs(services, ALICE, "default", "support", 10, None)

@@ -94,13 +94,13 @@ async def test_a_run_that_is_admitted_while_its_cluster_is_deleted_goes_with_it(
 
     async def begin() -> None:
         deleting.append(asyncio.create_task(delete(other)))
-        await asyncio.wait_for(clock.paused.wait(), 20)  # it has looked once, and found nothing
+        await asyncio.wait_for(clock.paused.wait(), 60)  # it has looked once, and found nothing
 
     services = process(Between(store, Boundary.ADMISSION, begin), held, dispatch=queue)
     await applied(services)
     watch = await say(services, kind=kind)
     assert watch.run_id in " ".join(await left(store))
-    await asyncio.wait_for(deleting[0], 20)
+    await asyncio.wait_for(deleting[0], 60)
     assert await left(store, *PLACES) == []
     held.release.set()
     await asyncio.gather(*services.tasks)

@@ -184,7 +184,7 @@ class OneByOne(RecordingWebhooks):
 
 async def together(made: Services, webhooks: OneByOne, order: Sequence[int]) -> None:
     """Let two workers send at once, and record in this order."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         workers = []
         for entered in webhooks.entered:
             workers.append(asyncio.create_task(attempt(made, PATHS, "run_1", "run.completed")))
@@ -233,7 +233,7 @@ async def test_of_two_that_record_at_once_the_later_decides_anew(store: Store, o
     await told(store)
     webhooks, both = OneByOne(other, DELIVERED), CommitsTogether(store)
     made = services(both, webhooks)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         workers = []
         for entered in webhooks.entered:
             workers.append(asyncio.create_task(attempt(made, PATHS, "run_1", "run.completed")))

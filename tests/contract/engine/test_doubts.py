@@ -84,7 +84,7 @@ async def cancelled_in_the_call(desk: Desk) -> str:
 
     refund.function = hang
     watch = await say(desk.services)
-    await asyncio.wait_for(entered.wait(), 10)
+    await asyncio.wait_for(entered.wait(), 60)
     refund.function = answers
     assert (await controls.cancel(desk.services, ALICE, watch.run_id)).status == "cancelled"
     return watch.run_id
@@ -242,7 +242,7 @@ async def test_the_arguments_that_a_person_gave_are_remembered_too(store: Store)
     answers, refund.function = refund.function, hang
     desk.queue.tasks.append(task)
     working = asyncio.create_task(work(desk.services, desk.queue))
-    await asyncio.wait_for(entered.wait(), 10)
+    await asyncio.wait_for(entered.wait(), 60)
     refund.function = answers
     assert (await controls.cancel(desk.services, ALICE, run.id)).status == "cancelled"
     await working

@@ -163,7 +163,7 @@ async def test_a_run_is_followed_live(store: Store, here: bool):
     watch = await say(services)
     other = services if here else process(store, model)
     heard: list[RunEvent] = []
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         async for event in (await runs.watch(other, ALICE, watch.run_id)).events():
             heard.append(event)
             if event.type == "message.delta":

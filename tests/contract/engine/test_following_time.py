@@ -38,7 +38,7 @@ async def test_a_run_that_is_deleted_under_its_follower(store: Store):
     await asyncio.sleep(0.1)
     await store.commit([Delete(PATHS.run(watch.run_id)), Delete(PATHS.lease(watch.run_id))])
     with pytest.raises(NotFound):
-        await asyncio.wait_for(following, 20)
+        await asyncio.wait_for(following, 60)
     services.handles[watch.run_id].stop("lost")
     await services.tasks.copy().pop()
 
@@ -67,7 +67,7 @@ async def test_a_follower_with_little_time_left_has_a_worker_take_the_run_up(sto
     run_id = await dies(services, KillPoint.AFTER_MODEL_RESULT)
     watch = await runs.watch(services, ALICE, run_id)
     watch.until = services.clock.monotonic() + 0.5
-    events = await asyncio.wait_for(told(watch), 20)
+    events = await asyncio.wait_for(told(watch), 60)
     assert events[-1].type not in TERMINAL_EVENTS
     run = await record(store, run_id)
     assert (run.status, run.attempt) == ("running", 1)
@@ -86,9 +86,9 @@ async def test_a_follower_waits_no_longer_than_it_may_though_the_run_is_executed
     working = asyncio.create_task(perform(services, task))
     await held.entered.wait()
     follower = await runs.watch(services, ALICE, watch.run_id)
-    events = await asyncio.wait_for(told(follower), 10)
+    events = await asyncio.wait_for(told(follower), 60)
     assert [event.type for event in events] == ["run.queued", "run.started"]
-    answer = await asyncio.wait_for((await runs.watch(services, ALICE, watch.run_id)).answer(), 10)
+    answer = await asyncio.wait_for((await runs.watch(services, ALICE, watch.run_id)).answer(), 60)
     assert isinstance(answer, Run)
     assert answer.status == "running"
     held.release.set()

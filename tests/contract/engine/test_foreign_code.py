@@ -59,7 +59,7 @@ async def test_a_tool_that_is_cancelled_from_within_has_failed(
         return await function(arguments)
 
     services = await serving(store, counted, effect, **entry)
-    assert (await asyncio.wait_for(chat(services, session="talk"), 30)).message.text == "I could not look."
+    assert (await asyncio.wait_for(chat(services, session="talk"), 60)).message.text == "I could not look."
     (part,) = [p for m in await conversation(services, "talk") for p in m.parts if isinstance(p, ToolResultPart)]
     assert "cancelled from within" in "".join(c.text for c in part.content if isinstance(c, TextPart))
     assert (part.is_error, part.unknown, calls) == (True, effect == "unsafe", 1)
@@ -75,7 +75,7 @@ async def test_an_adapter_that_raises_anything_ends_its_run_only(store: Store, r
     services = engine(store, Breaks("never"))
     await applied(services, manifest())
     with pytest.raises(RunError, match="unexpectedly"):
-        await asyncio.wait_for(chat(services, session="talk"), 30)
+        await asyncio.wait_for(chat(services, session="talk"), 60)
     assert [e.status for e in services.seen if isinstance(e, RunFinished)] == ["failed"]
     assert [type(raised).__name__ in e.error for e in services.seen if isinstance(e, Unexpected)] == [True]
     await at_rest(services, "talk")
@@ -91,7 +91,7 @@ async def test_who_cancels_a_run_still_can(store: Store):
 
     services = await serving(store, hangs, "read")
     asking = asyncio.create_task(chat(services, session="talk"))
-    await asyncio.wait_for(entered.wait(), 30)
+    await asyncio.wait_for(entered.wait(), 60)
     (run_id,) = services.handles
     await controls.cancel(services, ALICE, run_id)
     with pytest.raises(RunError):

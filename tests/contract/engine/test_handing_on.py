@@ -124,7 +124,7 @@ async def test_a_run_is_handed_on_when_that_is_wished_and_no_sooner_than_a_step_
     services = process(store, calling([call("refund")]), shop, queue)
     await applied(services, shop_cluster())
     watch = await say(services)
-    await asyncio.wait_for(entered.wait(), 10)
+    await asyncio.wait_for(entered.wait(), 60)
     services.handles[watch.run_id].stop("hand_off")
     await asyncio.sleep(0.05)
     assert (await record(store, watch.run_id)).status == "running"
@@ -154,7 +154,7 @@ async def test_a_call_that_its_process_had_to_leave_is_not_repeated(store: Store
     services = process(store, STEP, shop, queue)
     await applied(services, shop_cluster())
     watch = await say(services)
-    await asyncio.wait_for(entered.wait(), 10)
+    await asyncio.wait_for(entered.wait(), 60)
     await asyncio.sleep(0.05)
     for task in services.tasks:
         task.cancel()
@@ -174,7 +174,7 @@ async def test_a_process_asked_to_stop_before_a_run_has_begun(store: Store):
     watch = await say(services)
     for task in services.tasks:
         task.cancel()
-    answer = await asyncio.wait_for(watch.answer(), 10)
+    answer = await asyncio.wait_for(watch.answer(), 60)
     assert isinstance(answer, Run)
     assert answer.status == "handed_off"
     await work(services, queue)

@@ -64,7 +64,7 @@ async def test_a_deployment_whose_queue_takes_nothing_still_answers(store: Store
     services = process(store, dispatch=RecordingDispatch(failures=10_000))
     await applied(services)
     watch = await say(services, kind="background")
-    events = await asyncio.wait_for(told(await runs.watch(services, ALICE, watch.run_id)), 20)
+    events = await asyncio.wait_for(told(await runs.watch(services, ALICE, watch.run_id)), 60)
     assert [event.type for event in events][-1] == "run.completed"
     await at_rest(services, "talk")
 
@@ -77,9 +77,9 @@ async def test_a_defect_of_the_queue_keeps_nobody_waiting(store: Store, caplog: 
     services = process(store, Answering(), dispatch=Broken())
     await applied(services)
     first = await say(services, "one", webhook="https://hooks.example.com/x", kind="background")
-    assert (await asyncio.wait_for(first.result(), 20)).message.text == "re: one"
+    assert (await asyncio.wait_for(first.result(), 60)).message.text == "re: one"
     second = await say(services, "two", "other")
-    assert (await asyncio.wait_for(second.result(), 20)).message.text == "re: two"
+    assert (await asyncio.wait_for(second.result(), 60)).message.text == "re: two"
     assert "waits for the sweeper" in caplog.text
     await at_rest(services, "talk")
 

@@ -296,7 +296,7 @@ async def test_a_doubt_outlives_the_process_that_hands_the_run_on(store: Store, 
         slow.by_name["look"].function = hang
     second = process(store, STEP, slow, queue)
     working = asyncio.create_task(perform(second, task))
-    await asyncio.wait_for(entered.wait(), 10)
+    await asyncio.wait_for(entered.wait(), 60)
     for running in second.tasks:
         running.cancel()
     await working

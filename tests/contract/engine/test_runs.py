@@ -115,7 +115,7 @@ async def test_tools_run_at_once_and_their_failures_go_back_to_the_model(store: 
     meeting = asyncio.Barrier(2)
 
     async def lookup(arguments: Mapping[str, Any]) -> str:
-        await asyncio.wait_for(meeting.wait(), 5)
+        await asyncio.wait_for(meeting.wait(), 60)
         return f"customer {arguments['id']}"
 
     async def broken(arguments: Mapping[str, Any]) -> str:

@@ -28,7 +28,7 @@ async def test_a_lease_outlasts_a_store_that_stays_away_for_a_while(store: Store
     handle = await runs.start(services, ALICE, "support.helper", request, kind="chat")
     lease = PATHS.lease(handle.run_id)
     first = (await store.get_many([lease])).documents[lease].data["renewed_at"]
-    await asyncio.wait_for(cable.renewed.wait(), 20)
+    await asyncio.wait_for(cable.renewed.wait(), 60)
     assert (await store.get_many([lease])).documents[lease].data["renewed_at"] > first
     held.release.set()
     await handle.finished()
@@ -102,7 +102,7 @@ async def test_a_process_asked_to_stop_while_it_settles_settles(store: Store):
     request = ChatRequest(message="hi", session_id="talk")
     handle = await runs.start(services, ALICE, "support.helper", request, kind="chat")
     slow.blocked.clear()
-    await asyncio.wait_for(slow.waiting.wait(), 5)
+    await asyncio.wait_for(slow.waiting.wait(), 60)
     for _ in range(3):
         for task in services.tasks:
             task.cancel()

@@ -49,14 +49,14 @@ async def test_a_follower_that_leaves_while_it_takes_a_run_up_leaves_it_running(
     watch = await runs.start(services, ALICE, "support.helper", request, kind="background")
     slow.holding = True
     follower = asyncio.create_task(listen(watch))
-    await asyncio.wait_for(slow.held.wait(), 10)
+    await asyncio.wait_for(slow.held.wait(), 60)
     follower.cancel()
     with pytest.raises(asyncio.CancelledError):
         await follower
     slow.holding = False
     slow.release.set()
     # the lease lasts for 30 s: until then nobody else could have it
-    assert (await asyncio.wait_for(watch.result(), 10)).message.text == "hello"
+    assert (await asyncio.wait_for(watch.result(), 60)).message.text == "hello"
     assert (await runs.get_run(services, ALICE, watch.run_id)).attempt == 1
     await at_rest(services, "talk")
 
@@ -75,10 +75,10 @@ async def test_nobody_waits_in_a_process_that_ends_for_what_goes_on_elsewhere(st
     assert not listening.done()
     assert not waiting.done()
     second.ending = True
-    await asyncio.wait_for(listening, 10)
-    answer = await asyncio.wait_for(waiting, 10)
+    await asyncio.wait_for(listening, 60)
+    answer = await asyncio.wait_for(waiting, 60)
     assert isinstance(answer, Run)
     assert answer.status == "running"
-    assert (await asyncio.wait_for(left.answer(), 10)).status == "queued"  # nor is it begun here
+    assert (await asyncio.wait_for(left.answer(), 60)).status == "queued"  # nor is it begun here
     held.release.set()
     assert (await running.result()).message.text == "done"

@@ -80,7 +80,7 @@ async def kept(store: Store) -> list[ToolAnswerRecord]:
 
 
 async def eventually(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not condition():  # noqa: ASYNC110 - what is waited for is the engine's own
             await asyncio.sleep(0.01)
 

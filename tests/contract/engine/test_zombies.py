@@ -58,7 +58,7 @@ async def test_a_process_that_was_cut_off_is_stopped_as_soon_as_it_knows(store: 
     await sweep(services)
     await work(services, queue)
     cable.unplugged = False
-    await asyncio.wait_for(zombie.handles[watch.run_id].finished(), 20)
+    await asyncio.wait_for(zombie.handles[watch.run_id].finished(), 60)
     assert held.open == 0
     assert (await watch.result()).message.text == "hello"
 

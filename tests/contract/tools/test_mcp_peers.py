@@ -49,7 +49,7 @@ def everything(kind: str, port: int | None = None) -> Iterator[str]:
         command, env={"PORT": str(port), "PATH": "/usr/bin:/bin"}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
     try:
-        until = time.monotonic() + 20
+        until = time.monotonic() + 60
         while not listens(port):
             if process.poll() is not None or time.monotonic() > until:
                 raise RuntimeError("server-everything did not start")
@@ -57,7 +57,7 @@ def everything(kind: str, port: int | None = None) -> Iterator[str]:
         yield f"http://127.0.0.1:{port}/{'sse' if kind == 'sse' else 'mcp'}"
     finally:
         process.kill()
-        process.wait(10)
+        process.wait(60)
 
 
 def listens(port: int) -> bool:

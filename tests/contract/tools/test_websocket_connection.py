@@ -144,7 +144,7 @@ async def test_a_connection_that_idles_is_closed_and_opened_again():
 
     async with server(handler) as url, websocket_tool(url=url, terms=Terms(idle=0.05), **CORRELATED) as tool:
         await call(tool, message="x")
-        await asyncio.wait_for(opened[0].wait_closed(), 5)
+        await asyncio.wait_for(opened[0].wait_closed(), 60)
         assert opened[0].close_code == 1000
         assert "again" in text_of(await call(tool, message="again"))
     assert len(opened) == 2

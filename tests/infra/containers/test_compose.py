@@ -127,7 +127,7 @@ def test_the_gateway_takes_the_keys_that_were_made(prepare: ModuleType, tmp_path
     )
     with (
         image.running(tmp_path / "app", environment, tmp_path / "log") as server,
-        httpx2.Client(base_url=server.url, timeout=20, trust_env=False) as http,
+        httpx2.Client(base_url=server.url, timeout=60, trust_env=False) as http,
     ):
         assert http.get("/ready").status_code == 200
         body = (COMPOSE / "cluster.yaml").read_bytes()

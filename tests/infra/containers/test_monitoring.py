@@ -33,7 +33,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
     image.lay_out(folder / "app")
     store = {"GOAGENTS_STORE": f"sqlite:///{folder}/state.db"}
     with image.running(folder / "app", store, folder / "log") as server:
-        text = httpx2.get(f"{server.url}/metrics", timeout=20, trust_env=False).text
+        text = httpx2.get(f"{server.url}/metrics", timeout=60, trust_env=False).text
     kinds = re.findall(r"^# TYPE (\S+) (\S+)$", text, re.MULTILINE)
     return {name + suffix for name, kind in kinds for suffix in SUFFIXES.get(kind, ())}
 

@@ -98,7 +98,7 @@ def test_nothing_is_written_outside_tmp_and_the_volume(tmp_path: Path):
         with httpx2.Client(base_url=server.url, timeout=30, trust_env=False) as http:
             work(http)
         server.process.terminate()
-        assert server.process.wait(15) == 0
+        assert server.process.wait(60) == 0
     written = {Path(line) for line in writes.read_text(encoding="utf-8").splitlines()}
     assert tmp_path / "volume" / "goagents.db" in written  # the hook sees
     stray = [path for path in written if path != Path("/dev/null") and not any(map(path.is_relative_to, allowed))]

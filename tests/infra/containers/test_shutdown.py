@@ -79,7 +79,7 @@ class Stream:
 
 async def over(http: httpx2.AsyncClient, server: Server, run: str) -> dict[str, Any]:
     """Return the run once it is over, while the sweeper is called as a scheduler does."""
-    give_up = time.monotonic() + 40
+    give_up = time.monotonic() + 60
     while True:
         swept = await http.post(f"{server.url}/sweep", headers={"authorization": f"Bearer {KEY}"})
         assert swept.status_code == 200, swept.text
@@ -103,7 +103,7 @@ async def test_requests_are_answered_and_runs_go_on_in_another_container(
         long = asyncio.create_task(http.post(f"{agents}.slow/chat", json={"message": "hi"}))
         short = asyncio.create_task(http.post(f"{agents}.brief/chat", json={"message": "hi"}))
         background = (await http.post(f"{agents}.slow/runs", json={"message": "hi"})).json()["id"]
-        await asyncio.wait_for(stream.text_began.wait(), 20)
+        await asyncio.wait_for(stream.text_began.wait(), 60)
         began = time.monotonic()
         server.process.send_signal(getattr(signal, image.stop_signal))
         await stream.task

@@ -30,7 +30,7 @@ async def api(tmp_path: Path, shop: Shop) -> AsyncIterator[Api]:
 
 
 async def test_a_stream_ends_where_a_person_has_to_decide(api: Api, shop: Shop):
-    events = events_of(await asyncio.wait_for(api.say("clerk", verb="stream"), 10))
+    events = events_of(await asyncio.wait_for(api.say("clerk", verb="stream"), 60))
     assert [kind for _, kind, _ in events][-1] == "run.waiting"
     run_id = events[0][2]["run_id"]
     assert events[-1][2]["waiting"]["calls"][0]["name"] == "refund"

@@ -288,7 +288,7 @@ async def test_events_end_with_the_requests_time(api: Api):
     queued(api)
     run_id = (await api.say("echo", verb="runs")).json()["id"]
     api.services.config = Config.model_validate({"server": {"timeout": "300ms"}})
-    response = await asyncio.wait_for(api.call("GET", f"{RUNS}/{run_id}/events"), 10)
+    response = await asyncio.wait_for(api.call("GET", f"{RUNS}/{run_id}/events"), 60)
     assert [kind for _, kind, _ in events_of(response)] == ["run.queued"]
 
 
@@ -312,5 +312,5 @@ async def test_methods(api: Api, path: str, allowed: str):
         problem(refused, 405, "method_not_allowed")
         assert refused.headers["allow"] == allowed
     if "HEAD" in allowed:
-        head = await asyncio.wait_for(api.call("HEAD", path), 10)
+        head = await asyncio.wait_for(api.call("HEAD", path), 60)
         assert (head.status_code, head.content) == (200, b"")

@@ -200,15 +200,15 @@ async def test_the_answer_waits_for_the_work_whatever_the_client_does(client: Cl
             closed.set()
 
     task = asyncio.create_task(client.follow(items(), finished=done.wait, keep_alive=0.05, stalled=0.1))
-    await asyncio.wait_for(closed.wait(), 5)
+    await asyncio.wait_for(closed.wait(), 60)
     assert not task.done()
     done.set()
-    await asyncio.wait_for(task, 5)
+    await asyncio.wait_for(task, 60)
     assert not client.ended
 
 
 async def test_a_stream_without_an_end_is_ended(client: Client):
-    await asyncio.wait_for(client.follow(numbers(10_000, 0.01), longest=0.1, keep_alive=0.05), 5)
+    await asyncio.wait_for(client.follow(numbers(10_000, 0.01), longest=0.1, keep_alive=0.05), 60)
     assert client.ended
     assert 1 < len(parse(client.text)) < 1000
 
@@ -220,7 +220,7 @@ async def test_the_end_of_the_process_ends_a_stream_without_an_end(client: Clien
     await asyncio.sleep(0.1)
     assert not task.done()
     shutdown.begun = True
-    await asyncio.wait_for(task, 5)
+    await asyncio.wait_for(task, 60)
     assert client.ended
 
 
@@ -267,7 +267,7 @@ async def test_signals_are_noted_and_passed_on(api: Api, monkeypatch: pytest.Mon
     assert shutdown.begun
     assert not late.done()
     with pytest.raises(asyncio.CancelledError):
-        await asyncio.wait_for(late, 5)
+        await asyncio.wait_for(late, 60)
     assert got == [signal.SIGTERM]
     api.services.tasks.discard(late)
     with pytest.raises(DispatchFailed):

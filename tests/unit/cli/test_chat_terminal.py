@@ -86,7 +86,7 @@ def test_a_conversation(server: ContractServer, terminal: Terminal):
     terminal.await_text(r"Hello \[31mAnn")
     terminal.type("\x04")
     terminal.await_text(r"session session_1 \(14 tokens in, 6 out\)")
-    assert terminal.process.wait(10) == 0
+    assert terminal.process.wait(60) == 0
     bodies = [request["body"] for request in server.requests]
     assert [body["message"] for body in bodies] == ["Hello", "Think!", "again"]
     assert [body.get("session_id") for body in bodies] == [None, "session_1", "session_1"]
@@ -132,7 +132,7 @@ def test_calls_are_approved_and_the_answer_comes(server: ContractServer, termina
     ]
     terminal.type("\x04")
     terminal.await_text(r"session session_1 \(7 tokens in, 3 out\)")
-    assert terminal.process.wait(10) == 0
+    assert terminal.process.wait(60) == 0
 
 
 def test_arguments_are_edited_in_place(server: ContractServer, terminal: Terminal):
@@ -168,7 +168,7 @@ def test_a_decision_can_be_left_for_later(server: ContractServer, terminal: Term
     terminal.await_text(r"  goagents runs approve run_1 --ask(?s:.*)> ")
     assert script.decided == []
     terminal.type("\x04")
-    assert terminal.process.wait(10) == 0
+    assert terminal.process.wait(60) == 0
 
 
 def test_what_somebody_else_decided_is_no_error(server: ContractServer, terminal: Terminal):

@@ -251,11 +251,11 @@ def test_ctrl_c_leaves_the_run_alone_and_says_how_to_cancel_it(server: ContractS
         text=True,
     )
     try:
-        until = time.monotonic() + 20
+        until = time.monotonic() + 60
         while len(server.requests) < 3 and time.monotonic() < until:
             time.sleep(0.02)
         process.send_signal(signal.SIGINT)
-        printed, noted = process.communicate(timeout=20)
+        printed, noted = process.communicate(timeout=60)
     finally:
         process.kill()
         process.wait()
@@ -328,7 +328,7 @@ def test_each_call_can_be_asked_about(server: ContractServer, url: str):
         terminal.await_text("ater: ")
         terminal.type("y\n")
         terminal.await_text("run run_1 goes on")
-        assert terminal.process.wait(10) == 0
+        assert terminal.process.wait(60) == 0
     finally:
         terminal.close()
     assert script.decided == [{"decisions": [{"call_id": "call_1", "decision": "allow"}]}]
@@ -345,7 +345,7 @@ def test_without_a_decision_nothing_is_sent(server: ContractServer, url: str, st
             terminal.await_text("ater: ")
             terminal.type("l\n")
         terminal.await_text(says)
-        assert terminal.process.wait(10) == code
+        assert terminal.process.wait(60) == code
     finally:
         terminal.close()
     assert [request["method"] for request in server.requests] == ["GET"]

@@ -33,7 +33,7 @@ class Sweeper:
 
 
 async def until(done: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not done():  # noqa: ASYNC110 - changed in another thread
             await asyncio.sleep(0.005)
 

@@ -137,7 +137,7 @@ async def test_a_server_that_restarts_is_found_again():
     await server.start()
 
     async def restart() -> None:
-        await asyncio.wait_for(was_asked.wait(), 10)
+        await asyncio.wait_for(was_asked.wait(), 60)
         was_asked.clear()
         await server.stop()
         await asyncio.sleep(0.8)

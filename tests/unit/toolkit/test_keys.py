@@ -78,7 +78,7 @@ def test_one_of_many_threads_gets_a_key(kind: str, tmp_path: Path):
         start = threading.Barrier(8)
 
         def claim(token: str, store: KeyStore = store, start: threading.Barrier = start) -> str:
-            start.wait(10)
+            start.wait(60)
             return store.claim("k", "f", token).token
 
         with ThreadPoolExecutor(8) as threads:
@@ -131,7 +131,7 @@ class Payments:
             """Refunds an order."""
             self.calls.append(context.idempotency_key)
             self.entered.set()
-            assert self.gate.wait(20)
+            assert self.gate.wait(60)
             if self.error:
                 raise self.error
             return Receipt(order=order, amount=amount, number=len(self.calls))
@@ -192,14 +192,14 @@ def test_a_call_in_progress_is_waited_for(store: KeyStore, ask: Ask):
 
     first = threading.Thread(target=call, args=(payments.kit,))
     first.start()
-    assert payments.entered.wait(20)
+    assert payments.entered.wait(60)
     busy = ask(payments.kit, "POST", "/refund", json=BODY, headers=key)
     assert (busy.status_code, busy.json["code"], busy.headers["Retry-After"]) == (409, "in_progress", "1")
     second = threading.Thread(target=call, args=(patient.kit,))
     second.start()
     payments.gate.set()
     for thread in (first, second):
-        thread.join(30)
+        thread.join(60)
     assert answers == [{**BODY, "number": 1}] * 2
     assert patient.calls == []
 
