@@ -10,8 +10,8 @@ Python as well, so it needs the standard library only.
 """
 
 import contextlib
+import gc
 import importlib
-import json
 import os
 import select
 import shutil
@@ -26,22 +26,34 @@ from typing import Any, Self
 
 TIMEOUT = 60.0
 _LENGTH = 8  # bytes that say how long an order is
-# What most commands import, beside gcloud itself.
+# What many commands import, beside gcloud itself.
 _MODULES = (
     "googlecloudsdk.gcloud_main",
     "googlecloudsdk.api_lib.functions.v2.util",
+    "googlecloudsdk.calliope.parser_completer",
+    "googlecloudsdk.command_lib.concepts.concept_managers",
+    "googlecloudsdk.command_lib.run.connection_context",
     "googlecloudsdk.command_lib.run.flags",
     "googlecloudsdk.command_lib.run.serverless_operations",
+    "googlecloudsdk.command_lib.tasks.app",
+    "googlecloudsdk.command_lib.util.apis.arg_marshalling",
     "googlecloudsdk.core.credentials.http",
+    "googlecloudsdk.core.credentials.p12_service_account",
+    "proto",
 )
+# An order is the folder, how many arguments there are, those, and the environment. `socket` and `json` would take
+# longer to import than all of this takes.
 _PROGRAM = """#!{python} -IS
-import json, os, socket, sys
-with socket.socket(socket.AF_UNIX) as zygote:
-    zygote.connect({address!r})
-    order = json.dumps([sys.argv[1:], dict(os.environ), os.getcwd()]).encode()
-    socket.send_fds(zygote, [len(order).to_bytes({length}, "big")], [0, 1, 2])
-    zygote.sendall(order)
-    status = zygote.recv(1)
+import os, sys, _socket
+zygote = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
+zygote.connect({address!r})
+variables = [b"=".join(each) for each in os.environb.items()]
+arguments = [os.fsencode(each) for each in sys.argv[1:]]
+order = b"\\0".join([os.getcwdb(), b"%d" % len(arguments), *arguments, *variables])
+files = b"".join(number.to_bytes(4, sys.byteorder) for number in (0, 1, 2))
+zygote.sendmsg([len(order).to_bytes({length}, "big")], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, files)])
+zygote.sendall(order)
+status = zygote.recv(1)
 sys.exit(status[0] if status else "gcloud was killed")
 """
 
@@ -93,6 +105,7 @@ def serve(address: str, root: str) -> None:
     gcloud = importlib.import_module("gcloud")
     for name in _MODULES:
         importlib.import_module(name)
+    gc.freeze()  # what is here stays shared with the children
     with socket.socket(socket.AF_UNIX) as listening:
         listening.bind(address)
         listening.listen()
@@ -123,14 +136,14 @@ def _carry_out(connection: socket.socket, gcloud: Any) -> None:
         order = b""
         while len(order) < int.from_bytes(length, "big"):
             order += connection.recv(65536)
-        argv, environment, folder = json.loads(order)
+        folder, count, *words = map(os.fsdecode, order.split(b"\0"))
         for number, file in enumerate(files):
             os.dup2(file, number)
             os.close(file)
         os.chdir(folder)
         os.environ.clear()
-        os.environ.update(environment)
-        sys.argv[1:] = argv
+        os.environ.update(each.split("=", 1) for each in words[int(count) :])
+        sys.argv[1:] = words[: int(count)]
         # The settings were read when gcloud was imported, from where there are none.
         importlib.import_module("googlecloudsdk.core.configurations.named_configs").ActivePropertiesFile.Invalidate()
         threading.Thread(target=_end_with, args=(connection,), daemon=True).start()

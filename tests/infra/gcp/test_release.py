@@ -202,11 +202,11 @@ def test_what_cannot_be_moved_back_is_told_and_keeps_nobody_else(google: GoogleA
     assert traffic(google) == split
 
 
-def interrupted(google: GoogleApi, when: Callable[[], bool]) -> tuple[int, str]:
-    """Promote as the pipeline does, with gcloud itself, and end it by SIGTERM. Return its status and what it said."""
+def interrupted(google: GoogleApi, when: Callable[[], bool], **changes: str) -> tuple[int, str]:
+    """Promote as the pipeline does, and end it by SIGTERM. Return its status and what it said."""
     google.requests.clear()
     google.cloud.calls.clear()
-    own = environment(**google.environment, PYTHONPATH=str(ROOT / "shared")) | {"PATH": os.environ["PATH"]}
+    own = environment(**google.environment | {"PYTHONPATH": str(ROOT / "shared")} | changes)
     command = [*RELEASE, *given(google, "promote")]
     with subprocess.Popen(command, cwd=ROOT, env=own, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
         deadline = time.monotonic() + 60
@@ -225,7 +225,9 @@ def test_a_build_that_is_cancelled_moves_back_what_it_moved(google: GoogleApi, s
     assert {name: Traffic(**each) for name, each in noted.items()} == split
     served = shares(google)
     # In the middle of the moves: gcloud is about to be told that one service is moved; the other is as it was deployed.
-    status, said = interrupted(google, lambda: any(each.method == "PUT" for each in google.requests))
+    # It is gcloud itself that dies in it, not one that forked.
+    itself = os.pathsep.join(each for each in os.environ["PATH"].split(os.pathsep) if each != str(google.programs))
+    status, said = interrupted(google, lambda: any(each.method == "PUT" for each in google.requests), PATH=itself)
     assert status == 1
     assert "The release was ended early.\ngoagents-health: serves" in said
     assert said.endswith("stopped\n")
