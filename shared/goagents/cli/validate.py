@@ -2,16 +2,17 @@
 
 from collections.abc import Sized
 from pathlib import Path
+from typing import Any
 
 import click
 
-from goagents.errors import ConfigurationError
+from goagents.errors import ConfigurationError, FieldError
 from goagents.spec.load import load_files
 from goagents.spec.schema import json_schema
 
 from .main import command
 from .options import output_option
-from .terminal import note, say, say_json
+from .terminal import note, say, say_json, warn
 
 
 @command()
@@ -21,7 +22,8 @@ def validate(files: tuple[Path, ...], output: str) -> None:
     """Check files; print every error with its place.
 
     The files are read together, as `run` reads them: configuration and clusters, YAML or JSON. Every error is one line
-    FILE:LINE:COLUMN: path: what is wrong, on stdout.
+    FILE:LINE:COLUMN: path: what is wrong, on stdout. What is valid and is probably not meant, such as a file that is
+    not there, is a warning on stderr. Nothing is called and nothing is started.
     """
     try:
         loaded = load_files(files)
@@ -30,8 +32,11 @@ def validate(files: tuple[Path, ...], output: str) -> None:
         click.get_current_context().exit(1)
     clusters = [f"{cluster.namespace}/{cluster.name}" for cluster in loaded.clusters]
     if output == "json":
-        say_json({"valid": True, "errors": [], "clusters": clusters})
+        found_too = [_told(warning) for warning in loaded.warnings]
+        say_json({"valid": True, "errors": [], "warnings": found_too, "clusters": clusters})
     else:
+        for warning in loaded.warnings:
+            warn(str(warning))
         found = f": {', '.join(clusters)}" if clusters else ""
         say(f"valid ({_count(files, 'file')}, {_count(clusters, 'cluster')}{found})")
 
@@ -42,14 +47,21 @@ def _count(things: Sized, name: str) -> str:
 
 def _report(error: ConfigurationError, output: str) -> None:
     if output == "json":
-        errors = [
-            {"file": e.file, "line": e.line, "column": e.column, "path": e.path, "message": e.message}
-            for e in error.errors
-        ]
-        say_json({"valid": False, "errors": errors, "clusters": []})
+        errors = [_told(each) for each in error.errors]
+        say_json({"valid": False, "errors": errors, "warnings": [], "clusters": []})
         return
     say(str(error))
     note(_count(error.errors, "error"))
+
+
+def _told(found: FieldError) -> dict[str, Any]:
+    return {
+        "file": found.file,
+        "line": found.line,
+        "column": found.column,
+        "path": found.path,
+        "message": found.message,
+    }
 
 
 @command()

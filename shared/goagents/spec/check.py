@@ -6,10 +6,10 @@ from goagents.errors import ConfigurationError, FieldError
 
 from .cluster import AgentCluster
 from .config import Config, ProviderConfig
-from .document import Mark, Node
+from .document import Node
 from .interpolation import Resolver, cluster_texts
 from .models import RETIRED, misspelt_model, nearest, resolve_model
-from .problems import field_error
+from .problems import error_at, field_error
 from .references import ENVIRONMENT
 
 KEY_VARIABLES: Mapping[str, str] = {
@@ -40,7 +40,7 @@ def check_use(
         try:
             resolver.resolve(text)
         except ConfigurationError as error:
-            yield field_error(path, error.detail, _mark(node, path))
+            yield error_at(node, path, error.detail)
     for path, agent, provider, model in _models(cluster):
         if provider in KEY_VARIABLES:
             yield from _key(path, agent, provider, node, config, sections, environ)
@@ -50,7 +50,7 @@ def check_use(
                 guess = nearest(model, scripts)
                 hint = f"did you mean '{guess}'?" if guess else "declare it there"
                 message = f"`providers.scripted.models` has no '{model}'; {hint}"
-                yield field_error(f"{path}.model", message, _mark(node, f"{path}.model"))
+                yield error_at(node, f"{path}.model", message)
 
 
 def _key(
@@ -76,7 +76,7 @@ def _key(
         return
     variable = KEY_VARIABLES[provider]
     message = f'`{field}` is missing: write `api_key: "${{{variable}}}"` there and set the variable {variable}'
-    yield field_error(f"{path}.provider", message, _mark(node, f"{path}.provider"))
+    yield error_at(node, f"{path}.provider", message)
 
 
 def _models(cluster: AgentCluster) -> Iterator[tuple[str, str, str, str]]:
@@ -92,21 +92,16 @@ def warn(cluster: AgentCluster, node: Node, config: Config) -> Iterator[FieldErr
     for path, _, provider, model in _models(cluster):
         if provider == "scripted":
             continue
-        place = _mark(node, f"{path}.model")
         resolved = resolve_model(model, config.models)
         guess = misspelt_model(model, config.models)
         if guess is not None:
-            yield field_error(f"{path}.model", f"the model '{model}' is not known here; did you mean '{guess}'?", place)
+            message = f"the model '{model}' is not known here; did you mean '{guess}'?"
+            yield error_at(node, f"{path}.model", message)
         if day := RETIRED.get(resolved):
             message = (
                 f"{provider} serves '{resolved}' until {day} only; name another model, or map this name in `models:`"
             )
-            yield field_error(f"{path}.model", message, place)
-
-
-def _mark(node: Node, path: str) -> Mark:
-    found = _find(node, path)
-    return (found or node).mark
+            yield error_at(node, f"{path}.model", message)
 
 
 def _find(node: Node, path: str) -> Node | None:

@@ -17,6 +17,7 @@ from goagents.errors import (
 )
 
 from .check import check_use, warn
+from .check_tools import check_config, check_tools, warn_config, warn_tools
 from .cluster import AgentCluster
 from .config import Config
 from .document import MAX_BYTES, DocumentError, Mark, Node
@@ -210,9 +211,11 @@ class _Reader:
         if config is not None:
             started = {function.variable: function.url for function in config.tool_functions.values()}
             environ = started | {name: value for name, value in self._environ.items() if value}
+            self._errors.extend(check_config(config, self._sections, self._environ))
+            warnings.extend(warn_config(config, self._sections, self._environ))
             for node, cluster in placed:
                 self._errors.extend(check_use(cluster, node, config, self._sections, environ))
-                warnings.extend(warn(cluster, node, config))
+                warnings.extend((*warn(cluster, node, config), *warn_tools(cluster, node, config)))
         self.raise_errors()
         if config is None:  # cannot be: no config means errors
             raise ConfigurationError
@@ -226,9 +229,11 @@ class _Reader:
             self._error("", "the body holds no AgentCluster", None)
         for node in self._clusters[1:]:
             self._error("", "send one AgentCluster at a time", node.mark)
-        clusters = [self._validate(AgentCluster, node) for node in self._clusters[:1]]
+        found: AgentCluster | None = None
+        for node in self._clusters[:1]:
+            found = self._validate(AgentCluster, node)
+            self._errors.extend(check_tools(found, node) if found is not None else ())
         self.raise_errors()
-        found = clusters[0]
         if found is None:  # cannot be: no cluster means errors
             raise ConfigurationError
         return found
@@ -253,6 +258,7 @@ class _Reader:
             if first is not node.mark:
                 place = f"{first.file or 'this text'}, line {first.line}"
                 self._error("metadata.name", f"the cluster '{cluster.name}' is already defined in {place}", node.mark)
+            self._errors.extend(check_tools(cluster, node))
             found.append((node, cluster))
         return found
 

@@ -46,6 +46,17 @@ def field_error(path: str, message: str, mark: Mark | None) -> FieldError:
     return FieldError(path, message, mark.file, mark.line, mark.column)
 
 
+def error_at(node: Node, path: str, message: str) -> FieldError:
+    """Return a FieldError at what `path` leads to from `node`, or at the innermost part of the way that is there."""
+    here = node
+    for part in path.split("."):
+        child = here.child(int(part) if isinstance(here.value, list) and part.isdigit() else part)
+        if child is None:
+            break
+        here = child
+    return field_error(path, message, here.mark)
+
+
 def field_errors(error: ValidationError, node: Node, model: type[BaseModel]) -> Iterator[tuple[str, FieldError]]:
     """Yield pydantic's error type and our error, for each thing wrong with `node` as a `model`."""
     for line in error.errors(include_url=False, include_input=False):

@@ -15,7 +15,7 @@ from goagents.spec.yaml_reader import read_yaml
 
 ROOT = Path(__file__).parents[3]
 SAMPLE = Path(__file__).parent / "data" / "contract.yaml"
-EXAMPLES = sorted((ROOT / "examples").glob("*/*.yaml"))
+EXAMPLES = sorted((ROOT / "examples").glob("*/c[lo]*.yaml"))  # clusters and configurations
 
 
 @pytest.fixture(scope="module")
