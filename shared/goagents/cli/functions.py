@@ -24,15 +24,18 @@ _SOUND = 60.0  # seconds after which the pauses begin anew
 class ToolFunctions:
     """One process for each function whose variable is not set yet. `async with` starts them, and ends them after it.
 
-    Raises Invalid for a file that is not there or a port that is taken, before anything is started.
+    `server_port` is that of the server beside them, which `--port` may have chosen. Raises Invalid for a file that is
+    not there or a port that is taken, before anything is started.
     """
 
-    def __init__(self, functions: Mapping[str, ToolFunctionConfig]) -> None:
+    def __init__(self, functions: Mapping[str, ToolFunctionConfig], server_port: int) -> None:
         self._functions = {name: each for name, each in functions.items() if not os.environ.get(each.variable)}
         self._children: dict[str, Child] = {}
         for name, function in self._functions.items():
             if not Path(function.source).is_file():
                 raise Invalid(f"tool_functions.{name}.source: there is no file {function.source}")
+            if function.port == server_port:
+                raise Invalid(f"tool_functions.{name}.port: {server_port} is the port of the server; choose another")
             bindable(LOOPBACK, function.port, f"tool_functions.{name}.port")
 
     @property

@@ -126,7 +126,7 @@ class LocalServer:
     async def serve(self) -> int:
         """Serve until a signal asks to end (status 0), or the serving process ends (its status)."""
         self._stamp = self._look()
-        functions = ToolFunctions(self.plan.loaded.config.tool_functions)
+        functions = ToolFunctions(self.plan.loaded.config.tool_functions, self.plan.port)
         applied = await self._apply(self.plan.loaded)
         async with self._signals(), functions, self._child(functions.variables) as child:
             starting = asyncio.create_task(self._ready(functions, child))
