@@ -29,6 +29,7 @@ FAMILY = {
     "goagents.store.paging",
     "goagents.providers.faults",
     "goagents.providers.sse",
+    "goagents.tools.escapes",
     "goagents.tools.naming",
     "goagents.tools.redaction",
     "goagents.tools.registry",

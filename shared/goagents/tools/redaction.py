@@ -1,42 +1,58 @@
 """Secret values taken out of what tools answer: shared by the engine and by the adapters that send secrets along."""
 
 import base64
-import html
-import json
-import re
 from collections.abc import Callable, Iterable, Iterator
-from urllib.parse import quote, quote_plus
 
 from goagents.errors import GoAgentsError
+from goagents.tools.escapes import Layer, peeled, torn_escape
 
 REDACTED = "[redacted]"
 _SCHEMES = frozenset({"bearer", "basic", "token", "apikey"})
 _MIN_SECRET = 4  # shorter ones would redact half of every answer, and protect nothing
 _MIN_ENCODED = 6  # bytes: the base64 of less is found in other texts by chance
-_PERCENT = re.compile(r"%[0-9A-F]{2}")
+_LAYERS = 4  # of escapes within escapes: a log line in JSON, quoted in JSON, in a page
+_WIDEST = 7  # characters for one of UTF-16: `\\u002b`, JSON in JSON
+
+Place = tuple[int, int]  # begin and end
 
 
 class Redactor:
-    """Replaces secret values, also where JSON, HTML, a URL or base64 spells them differently."""
+    """Replaces secret values, also where JSON, HTML or a URL escape characters of them, within each other too, and
+    where they stand in base64 or hexadecimal.
+
+    Escapes are taken off the text layer by layer, each is searched, and what is found is replaced where it came from:
+    any character may be escaped in several ways or not at all, and no list of whole spellings has them all.
+    """
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
-        forms = {form for secret in secrets if len(secret) >= _MIN_SECRET for form in _spellings(secret)}
-        self._forms = sorted(forms, key=lambda form: (-len(form), form))
+        values = [secret for secret in secrets if len(secret) >= _MIN_SECRET]
+        self._forms = tuple(dict.fromkeys(form for value in values for form in _forms(value)))
+        self._printable = all(form.isascii() and form.isprintable() for form in self._forms)
+        self._longest = max(map(_longest, values), default=0)
 
     @property
     def longest(self) -> int:
-        """The length in bytes of the longest spelling."""
-        return max((len(form.encode()) for form in self._forms), default=0)
+        """The length in bytes of the longest spelling that is common: each character escaped, in JSON within JSON."""
+        return self._longest
 
     def redact(self, text: str, *, cut: bool = False) -> str:
         """Return the text without any secret; with `cut`, also without the beginning of one at its very end."""
-        for form in self._forms:
-            text = text.replace(form, REDACTED)
-        return self._without_torn_end(text) if cut else text
-
-    def _without_torn_end(self, text: str) -> str:
-        torn = max((_overlap(text, form) for form in self._forms), default=0)
-        return text[:-torn] if torn else text
+        places: list[Place] = []
+        kept = len(text)
+        layers: list[Layer] = []
+        shown = text
+        while self._forms:
+            places += (_origin(place, layers) for form in self._forms for place in _found(shown, form))
+            if cut:
+                whole = torn_escape(shown)
+                kept = min([kept, *(_origin(place, layers)[0] for place in _torn(shown, whole, self._forms))])
+                shown = shown[:whole]
+            layer = peeled(shown, printable=self._printable) if len(layers) < _LAYERS else None
+            if layer is None:
+                break
+            layers.append(layer)
+            shown = layer.text
+        return _without(text[:kept], places)
 
 
 class SecretTexts:
@@ -71,27 +87,79 @@ def bare(value: str) -> tuple[str, ...]:
     return (value, token) if token and scheme.lower() in _SCHEMES else (value,)
 
 
+def _found(text: str, form: str) -> Iterator[Place]:
+    begin = text.find(form)
+    while begin >= 0:
+        yield begin, begin + len(form)
+        begin = text.find(form, begin + len(form))
+
+
+def _origin(place: Place, layers: list[Layer]) -> Place:
+    """Return where in the text itself that is which was found below `layers`."""
+    for layer in reversed(layers):
+        place = layer.origin(*place)
+    return place
+
+
+def _without(text: str, places: list[Place]) -> str:
+    """Return the text with what overlaps replaced together: of two secrets in each other nothing is left."""
+    if not places:
+        return text
+    pieces: list[str] = []
+    done = 0
+    end = 0  # of what is replaced
+    for begin, its_end in sorted(set(places)):
+        if begin >= len(text):
+            break
+        if begin >= end:
+            pieces += (text[done:begin], REDACTED)
+        done = end = max(end, its_end)
+    return "".join([*pieces, text[done:]])
+
+
+def _torn(text: str, whole: int, forms: Iterable[str]) -> Iterator[Place]:
+    """Yield each beginning of a form that the text ends with, or would without the escape that begins at `whole`."""
+    for end in {text, text[:whole]}:
+        for form in forms:
+            begin = _overlap(end, form)
+            if begin < len(end):
+                yield begin, len(end)
+
+
 def _overlap(text: str, form: str) -> int:
-    """Return how much of the beginning of `form` the text ends with."""
-    lengths = range(min(len(form) - 1, len(text)), 0, -1)
-    return next((length for length in lengths if text.endswith(form[:length])), 0)
+    """Return where the longest beginning of `form` begins that the text ends with; its length where there is none."""
+    begin = text.find(form[0], max(0, len(text) - len(form) + 1))
+    while begin >= 0:
+        if form.startswith(text[begin:]):
+            return begin
+        begin = text.find(form[0], begin + 1)
+    return len(text)
 
 
-def _spellings(secret: str) -> Iterator[str]:
+def _longest(secret: str) -> int:
+    units, size = len(secret.encode("utf-16-le", "surrogatepass")) // 2, len(secret.encode(errors="replace"))
+    return max(_WIDEST * units, 3 * size)
+
+
+def _forms(secret: str) -> Iterator[str]:
+    """Yield what to look for in each layer of a text."""
     yield secret
-    escaped = json.dumps(secret)[1:-1]
-    yield from (escaped, json.dumps(secret, ensure_ascii=False)[1:-1], json.dumps(escaped)[1:-1])
-    yield html.escape(secret)
-    for quoted in (quote(secret, safe=""), quote(secret), quote_plus(secret)):
-        yield quoted
-        yield _PERCENT.sub(lambda found: found[0].lower(), quoted)
-    yield from _in_base64(secret.encode(errors="replace"))
+    yield secret.replace(" ", "+")  # in a query
+    yield from _encoded(secret.encode(errors="replace"))
+    # One that looks escaped itself is no longer so in the layers below.
+    for _ in range(_LAYERS):
+        layer = peeled(secret)
+        if layer is None or len(layer.text) < _MIN_SECRET:
+            break
+        secret = layer.text
+        yield secret
 
 
-def _in_base64(secret: bytes) -> Iterator[str]:
-    """Yield what a secret becomes within something that is encoded whole, at each of the three places it can lie."""
+def _encoded(secret: bytes) -> Iterator[str]:
+    """Yield what a secret becomes within something that is encoded whole; in base64, at each place it can lie."""
     if len(secret) < _MIN_ENCODED:
         return
+    yield from (secret.hex(), secret.hex().upper())
     for before in range(3):
         encoded = base64.b64encode(bytes(before) + secret).decode()
         # The characters at either end depend on the neighbours, too.

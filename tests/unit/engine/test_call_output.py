@@ -73,6 +73,18 @@ def test_what_only_looks_like_json_is_cut_as_text(text: str):
     assert "[cut: the first 300 of" in shown(text, 300)
 
 
+@pytest.mark.parametrize("layers", [1, 2, 4])
+def test_shortened_json_shows_no_secret_that_was_escaped_in_it(layers: int):
+    secret = "aB/cD+eF9xYz/0123=="
+    for first in ("".join(f"\\u{ord(letter):04x}" for letter in secret), secret.replace("/", "\\/")):
+        spelled = first
+        for _ in range(layers - 1):
+            spelled = json.dumps(spelled)[1:-1]
+        found = json.loads(shown(f'{{"auth":"{spelled}","pad":"{"x" * 3000}"}}', 1024, secret).partition("\n")[0])
+        assert found["auth"] == "[redacted]"
+        assert "[cut: " in found["pad"]
+
+
 def test_of_an_endless_text_a_bounded_part_is_looked_at():
     text = shown("a" * (3 * MAX_READ), 100)
     assert text.startswith("a" * 100 + f"\n[cut: the first 100 of {3 * MAX_READ} bytes")

@@ -3,6 +3,7 @@
 import base64
 import html
 import json
+from collections.abc import Callable
 from urllib.parse import quote, quote_plus
 
 import pytest
@@ -30,6 +31,65 @@ def test_each_spelling_is_taken_out(spelled: str):
     assert Redactor([SECRET]).redact(f"<{spelled}>") == f"<{REDACTED}>"
 
 
+def php(text: str) -> str:
+    return json.dumps(text)[1:-1].replace("/", "\\/")
+
+
+def all_escaped(text: str) -> str:
+    units = text.encode("utf-16-be")
+    return "".join(f"\\u{units[at : at + 2].hex()}" for at in range(0, len(units), 2))
+
+
+@pytest.mark.parametrize("secret", [SECRET, "aB/cD+eF9xYz/0123==", "dom\\user:pa%2Fss&amp;", "k\U0001f511y漢字"])
+@pytest.mark.parametrize(
+    "spell",
+    [
+        php,
+        all_escaped,
+        lambda text: all_escaped(text).upper().replace("\\U", "\\u"),
+        lambda text: json.dumps(text)[1:-1].replace("+", "\\u002B").replace("<", "\\u003c").replace("&", "\\u0026"),
+        lambda text: "".join(f"&#{ord(letter)};" for letter in text),
+        lambda text: "".join(f"&#x{ord(letter):X};" for letter in text),
+        lambda text: html.escape(text).replace("+", "&plus;").replace("/", "&#x2f;").replace("=", "&equals;"),
+        lambda text: "".join(f"%{byte:02x}" for byte in text.encode()),
+        lambda text: quote(quote(text, safe=""), safe=""),
+        lambda text: php(php(text)),
+        lambda text: php(php(php(php(text)))),
+        lambda text: html.escape(php(quote(text, safe="/"))),
+        lambda text: quote(all_escaped(text)),
+        lambda text: text.encode().hex(),
+        lambda text: text.encode().hex().upper(),
+    ],
+)
+def test_each_character_may_be_spelled_in_any_way(spell: Callable[[str], str], secret: str):
+    assert Redactor([secret]).redact(f"<{spell(secret)}>") == f"<{REDACTED}>"
+
+
+def test_ways_may_change_within_a_secret():
+    secret = "aB/cD+eF9xYz/0123=="
+    assert Redactor([secret]).redact(r"?aB%2FcD%2beF&#57;\u0078Yz\\\/0123=%3d&") == f"?{REDACTED}&"
+
+
+def test_what_is_no_secret_stays_as_it_is_spelled():
+    text = r'{"a":"x\/y \u002B %2f &#47; \\","b":"aB\/cD+","c":"\/\n\ud800 %zz &nope &copy;"}'
+    assert Redactor(["aB/cD+"]).redact(text) == text.replace(r"aB\/cD+", REDACTED)
+    assert Redactor(["aB/cD+é"]).redact(text) == text
+
+
+def test_of_secrets_within_each_other_nothing_is_left():
+    secrets = ["abcd/efgh/ijkl", "/efgh", "ijklmnop", "same-same"]
+    for spelled in ("abcd/efgh/ijkl", r"abcd\/efgh\/ijkl", r"abcd/efgh\/ijklmnop", "abcd/efgh/ijkl%6dnop"):
+        assert Redactor(secrets).redact(f"1 {spelled} 2 /efgh") == f"1 {REDACTED} 2 {REDACTED}"
+    assert Redactor(secrets).redact("same-samesame-same") == 2 * REDACTED
+
+
+def test_base64_in_json_is_taken_out_however_json_escapes_it():
+    secret = "t0p~s?cret>value??"
+    encoded = base64.b64encode(secret.encode()).decode()
+    assert "/" in encoded
+    assert REDACTED in Redactor([secret]).redact(php(encoded))
+
+
 @pytest.mark.parametrize("before", ["", "a", "ab", "abc", "user:"])
 @pytest.mark.parametrize("after", ["", "x", "xy"])
 @pytest.mark.parametrize("encode", [base64.b64encode, base64.urlsafe_b64encode])
@@ -51,3 +111,42 @@ def test_a_torn_one_at_the_end_goes_whole():
     redactor = Redactor(["abcdefghij", "xbcdefghijklm"])
     assert redactor.redact("1 abcdefghij 2 abcdefg", cut=True) == f"1 {REDACTED} 2 "
     assert redactor.redact("1 abcdefg") == "1 abcdefg"
+
+
+@pytest.mark.parametrize("secret", ["aB/cD+eF9xYz/0123==", "é<&%k\U0001f511y"])
+@pytest.mark.parametrize(
+    "spell",
+    [
+        str,
+        php,
+        all_escaped,
+        lambda text: php(php(text)),
+        lambda text: all_escaped(text).replace("\\", "\\\\"),
+        lambda text: quote(text, safe=""),
+        lambda text: quote(quote(text, safe=""), safe=""),
+        lambda text: "".join(f"&#{ord(letter)};" for letter in text),
+        html.escape,
+    ],
+)
+def test_a_torn_one_goes_wherever_it_is_torn_also_within_an_escape(spell: Callable[[str], str], secret: str):
+    redactor = Redactor([secret])
+    spelled = spell(secret)
+    for at in range(len(spell(secret[0])), len(spelled)):
+        left = redactor.redact(f"its key: {spelled[:at]}", cut=True)
+        assert left == "its key: ", spelled[:at]
+    assert redactor.redact(f"its key: {spelled}", cut=True) == f"its key: {REDACTED}"
+
+
+def test_the_longest_spelling_is_known_for_reading_far_enough():
+    for secret in ("aB/cD+eF9xYz/0123==", "é" * 20, "漢字漢字", "k\U0001f511ys"):
+        spelled = (php(php(secret)), all_escaped(secret).replace("\\", "\\\\"), quote(secret), secret.encode().hex())
+        assert max(map(len, spelled)) <= Redactor(["abcd", secret]).longest <= 9 * len(secret.encode())
+    assert Redactor(["abc"]).longest == 0
+
+
+@pytest.mark.parametrize("unit", ["\\", "%", "%25", "&amp;", "\\u005c", "\\x5c", "\\\\u0061", "&#", "a", "aaab", "%61"])
+def test_no_text_takes_more_than_its_length(unit: str):
+    """By what is done, not by a clock: four layers at most, each no longer than the text."""
+    text = unit * (100_000 // len(unit))
+    redactor = Redactor(["a" * 200 + "b", "\\" * 40 + "x", "%25%25%25"])
+    assert redactor.redact(text + "!", cut=True).endswith("!")

@@ -41,16 +41,22 @@ def _text(text: str, left: int, most: int, redactor: Redactor) -> tuple[str, int
     """Return what is shown of a text, and the size of all of it."""
     read = text[:most]
     encoded = redactor.redact(read, cut=len(read) < len(text)).encode(errors="replace")
-    size = len(encoded) if len(read) == len(text) else len(text.encode(errors="replace"))
+    size = len(encoded) if len(read) == len(text) else _size(text)
     if size <= left:
         return encoded.decode(), size
     if len(read) == len(text) and left >= _LEAST_JSON:
         short = _shortened(encoded.decode(), left)
         if short is not None:
+            # Read and written again, its texts are escaped in another way than they were.
+            short = redactor.redact(short).encode(errors="replace").decode()
             return f"{short}\n[cut: this is a part of {size} bytes of JSON; {_REMEDY}]", size
     kept = encoded[:left].decode(errors="ignore")
     shown = min(left, len(encoded))
     return f"{kept}\n[cut: the first {shown} of {size} bytes are shown; {_REMEDY}]", size
+
+
+def _size(text: str) -> int:
+    return len(text) if text.isascii() else len(text.encode(errors="replace"))
 
 
 def _shortened(text: str, limit: int) -> str | None:

@@ -1,0 +1,86 @@
+"""Escapes of JSON, HTML and URLs: a text without its outer ones, and where each place of it came from."""
+
+import html
+import re
+from bisect import bisect_right
+from collections.abc import Sequence
+from functools import cached_property
+from itertools import accumulate
+from urllib.parse import unquote
+
+_HEX = "[0-9a-fA-F]"
+_MORE = "%[89abAB]" + _HEX  # of a character in UTF-8
+_ENTITY = "&(?:#[0-9]{1,7};?|#[xX][0-9a-fA-F]{1,6};?|[a-zA-Z][a-zA-Z0-9]{1,30};)"
+# Each begins with a character of its own: the engine of `re` skips to those quickly. A run of `\\` is one escape.
+_ESCAPE = re.compile(
+    rf"(\\(?:\\(?:\\\\)*|u[dD][89abAB]{_HEX}{{2}}\\u[dD][c-fC-F]{_HEX}{{2}}|u{_HEX}{{4}}|x{_HEX}{{2}}|[\"'/bfnrt])"
+    rf"|%(?:[0-7]{_HEX}|[c-fC-F]{_HEX}(?:{_MORE})+)|{_ENTITY})"
+)
+_PRINTABLE = re.compile(rf"(\\(?:\\(?:\\\\)*|u00[2-7]{_HEX}|x[2-7]{_HEX}|[\"'/])|%[2-7]{_HEX}|{_ENTITY})")
+_TORN = re.compile(
+    rf"(?:\\+(?:u{_HEX}{{0,3}}|u[dD][89abAB]{_HEX}{{2}}(?:\\(?:u{_HEX}{{0,3}})?)?|x{_HEX}?)?"
+    rf"|%(?:(?:[c-fC-F]{_HEX}|[eE]{_HEX}{_MORE}|[fF]{_HEX}{_MORE}(?:{_MORE})?)(?:%[89abAB]?)?|{_HEX})?"
+    r"|&(?:#[0-9]{0,7}|#[xX][0-9a-fA-F]{0,6}|[a-zA-Z0-9]{0,31}))\Z"
+)
+_TORN_MOST = 40  # characters
+_SHORT = {"b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t"}
+
+
+class Layer:
+    """A text whose escapes are taken off. `before` has what it was: plain and escape, one after the other."""
+
+    def __init__(self, before: Sequence[str]) -> None:
+        escapes = before[1::2]
+        meant = {escape: _meant(escape) for escape in set(escapes)}
+        self._before = before
+        self._after = list(before)
+        self._after[1::2] = map(meant.__getitem__, escapes)
+        self.text = "".join(self._after)
+
+    def origin(self, begin: int, end: int) -> tuple[int, int]:
+        """Return where the characters from `begin` to `end` were, each escape with all of it."""
+        first = bisect_right(self._ends, begin)
+        last = bisect_right(self._ends, end - 1)
+        return (
+            self._begin(first) + (0 if first % 2 else begin - self._ends[first] + len(self._after[first])),
+            self._ends_before[last] - (0 if last % 2 else self._ends[last] - end),
+        )
+
+    def _begin(self, piece: int) -> int:
+        return self._ends_before[piece] - len(self._before[piece])
+
+    @cached_property
+    def _ends(self) -> list[int]:
+        return list(accumulate(map(len, self._after)))
+
+    @cached_property
+    def _ends_before(self) -> list[int]:
+        return list(accumulate(map(len, self._before)))
+
+
+def peeled(text: str, *, printable: bool = False) -> Layer | None:
+    """Return the text without its outer escapes, or with `printable` those of ASCII's printable characters, which is
+    faster; None where it has none. Takes time in proportion to the text.
+    """
+    pieces = (_PRINTABLE if printable else _ESCAPE).split(text)
+    return Layer(pieces) if len(pieces) > 1 else None
+
+
+def torn_escape(text: str) -> int:
+    """Return where the escape begins that the text may end in the middle of; the text's length where there is none."""
+    found = _TORN.search(text, max(0, len(text) - _TORN_MOST))
+    return len(text) if found is None else found.start()
+
+
+def _meant(escape: str) -> str:
+    kind = escape[0]
+    if kind == "%":
+        return unquote(escape)
+    if kind == "&":
+        return html.unescape(escape)
+    if escape[1] == "\\":
+        return escape[::2]
+    if len(escape) == 2:
+        return _SHORT.get(escape[1], escape[1])
+    codes = b"".join(int(code, 16).to_bytes(2, "little") for code in re.split(r"\\[ux]", escape)[1:])
+    return codes.decode("utf-16-le", "surrogatepass")
