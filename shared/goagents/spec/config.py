@@ -17,6 +17,7 @@ from pydantic_core import PydanticCustomError
 
 from .allow import AllowConfig, VariableName
 from .cluster import PROVIDERS, unique_names
+from .mcp_oauth import McpOAuthConfig
 from .models import alias_cycle
 from .python import PythonConfig, ToolFunctionConfig
 from .tools import HeaderName, HeaderValue
@@ -273,6 +274,7 @@ class McpServerConfig(Model):
     headers: dict[HeaderName, HeaderValue] = Field(
         default_factory=dict, max_length=64, repr=False, description="Headers of every request to `url`."
     )
+    oauth: McpOAuthConfig | None = Field(None, description="Sign in to `url` by OAuth; `{}` where a person does.")
 
     @model_validator(mode="after")
     def _one_transport(self) -> Self:
@@ -282,6 +284,10 @@ class McpServerConfig(Model):
             raise PydanticCustomError("mcp_server", "`args` and `env` go with `command`")
         if self.url is None and self.headers:
             raise PydanticCustomError("mcp_server", "`headers` go with `url`")
+        if self.oauth is not None and self.url is None:
+            raise PydanticCustomError("mcp_server", "`oauth` goes with `url`; a program gets its credentials by `env`")
+        if self.oauth is not None and any(name.lower() == "authorization" for name in self.headers):
+            raise PydanticCustomError("mcp_server", "`oauth` and the header `Authorization` exclude each other")
         return self
 
 

@@ -20,10 +20,13 @@ from goagents.spec.tools import McpToolSpec
 from goagents.tools.base import Effect, Tool, ToolContext, ToolDefinition, ToolEnvironment, ToolResult, Toolset
 from goagents.tools.mcp_catalog import Offer, entries, list_offer, meta_of
 from goagents.tools.mcp_faults import Lost
+from goagents.tools.mcp_logins import authorization_of
+from goagents.tools.mcp_oauth import Authorization
 from goagents.tools.mcp_result import render, render_resource
 from goagents.tools.mcp_session import Connection, T, Terms, Work
 from goagents.tools.mcp_stdio import Output
 from goagents.tools.mcp_target import Secrets, Site, Target, find_target
+from goagents.tools.redaction import Redactor
 
 _log = logging.getLogger(__name__)
 _CALLED: TypeAdapter[types.CallToolResult | types.InputRequiredResult] = TypeAdapter(
@@ -59,6 +62,7 @@ class McpToolset:
         self._secrets = Secrets(spec, environment)
         self._target: Target | None = None
         self._http: GuardedSession | None = None
+        self._authorization: Authorization | None = None
         self._connection: Connection | None = None
         self._abandoned: set[Connection] = set()
         self._listed: Offer | None = None
@@ -88,6 +92,9 @@ class McpToolset:
         http, self._http = self._http, None
         if http is not None:
             await http.aclose()
+        authorization, self._authorization = self._authorization, None
+        if authorization is not None:
+            await authorization.aclose()
 
     async def call(self, name: str | None, arguments: dict[str, Any], effect: Effect, key: str) -> ToolResult:
         """Call the server's tool `name`; None reads a resource. Raises ToolError.
@@ -97,15 +104,16 @@ class McpToolset:
         meta = meta_of(effect, key)
 
         async def work(client: Client) -> ToolResult:
-            redactor = self._secrets.shown()
             if name is None:
-                return render_resource(await self._read(client, str(arguments.get("uri", ""))), redactor)
-            return render(await self._called(client, name, arguments, meta), redactor)
+                read = await self._read(client, str(arguments.get("uri", "")))
+                return render_resource(read, self._shown())
+            called = await self._called(client, name, arguments, meta)
+            return render(called, self._shown())  # asked now: the call may have been sent with a fresh token
 
         try:
             return await self._persistent(work, effect)
         except ToolError as error:
-            raise error.saying(self._secrets.shown().redact(error.detail)) from None
+            raise error.saying(self._shown().redact(error.detail)) from None
 
     @property
     def place(self) -> str | None:
@@ -122,6 +130,7 @@ class McpToolset:
                     self._target.allowed, environment.ca_bundle, self._lookup, environment.allowed_hosts
                 )
                 self._http.check(self._target.url)
+                self._authorization = authorization_of(self._target, environment, self._lookup, self._terms.sign_in)
         fresh = self._connection is None or self._connection.over
         connection = self._connected()
         await connection.ready()
@@ -157,7 +166,9 @@ class McpToolset:
             self._connection = None
         if self._connection is None:
             output = Output(self._spec.name, self._secrets.logged().redact)
-            self._connection = Connection(self._spec.name, self._target, self._http, output, self._changed, self._terms)
+            self._connection = Connection(
+                self._spec.name, self._target, self._http, self._authorization, output, self._changed, self._terms
+            )
         return self._connection
 
     def _abandon(self, connection: Connection) -> None:
@@ -210,8 +221,14 @@ class McpToolset:
 
         return told
 
+    def _shown(self) -> Redactor:
+        return self._secrets.shown(*self._tokens())
+
     def _logged(self, text: str) -> str:
-        return self._secrets.logged().redact(text)
+        return self._secrets.logged(*self._tokens()).redact(text)
+
+    def _tokens(self) -> tuple[str, ...]:
+        return () if self._authorization is None else self._authorization.secrets()
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,12 +12,14 @@ from collections.abc import AsyncIterator, Callable, Mapping
 
 import aiohttp
 import httpx2
+from mcp.client.auth.utils import extract_field_from_www_auth
 from multidict import CIMultiDict
 from yarl import URL
 
 from goagents.errors import GoAgentsError
 from goagents.net.guarded import USER_AGENT, GuardedSession, explain, never_sent
 from goagents.tools.mcp_delivery import MAX_MESSAGE, TRANSPORT_FAILED, Delivery, current
+from goagents.tools.mcp_oauth import Authorization, SignInFailed, challenge_of
 
 _MAX_ERROR = 64 << 10  # bytes read of an answer that is an error
 _DRAIN_SECONDS = 0.05
@@ -29,13 +31,20 @@ _ENCODING = "Content-Encoding"
 
 class GuardedTransport(httpx2.AsyncBaseTransport):
     """`headers` are resolved for each request. `aborts`: the answer comes another way (SSE), so whoever waits for that
-    of a message that cannot be delivered is cancelled. `last` is how far the latest request got."""
+    of a message that cannot be delivered is cancelled. `authorization` knows the token to send, and gets another when
+    it is refused. `last` is how far the latest request got."""
 
     def __init__(
-        self, session: GuardedSession, headers: Callable[[], Mapping[str, str]], *, aborts: bool = False
+        self,
+        session: GuardedSession,
+        headers: Callable[[], Mapping[str, str]],
+        authorization: Authorization | None = None,
+        *,
+        aborts: bool = False,
     ) -> None:
         self._session = session
         self._headers = headers
+        self._authorization = authorization
         self._aborts = aborts
         self.last = Delivery()
 
@@ -48,28 +57,41 @@ class GuardedTransport(httpx2.AsyncBaseTransport):
         try:
             async with asyncio.timeout(_HEAD_SECONDS):
                 return await self._send(request, url, delivery)
-        except GoAgentsError as error:  # a refused address, an unset variable
+        except GoAgentsError as error:  # a refused address, an unset variable, no token: the call was not taken
             delivery.fail(str(error), sent=False)
+            delivery.status = 401 if isinstance(error, SignInFailed) else None
         except (aiohttp.ClientError, TimeoutError, ValueError) as error:
             delivery.fail(explain(error, place, _HEAD_SECONDS), sent=not never_sent(error))
         return self._failed(delivery, 502)
 
     async def _send(self, request: httpx2.Request, url: URL, delivery: Delivery) -> httpx2.Response:
         self._session.check(url)
-        headers = CIMultiDict({"User-Agent": USER_AGENT})
-        for more in (self._headers(), dict(request.headers)):
-            headers.update({name: value for name, value in more.items() if name.lower() not in _OURS})
-        headers["Accept-Encoding"] = "identity"  # a compressed answer has no bound that could be held while reading
-        content = await request.aread()
-        delivery.sent = True
-        response = await self._session.live().request(
-            request.method, url, headers=headers, data=content or None, allow_redirects=False
-        )
+        authorization = self._authorization
+        token = None if authorization is None else await authorization.token()
+        response = await self._sent(request, url, token, delivery)
+        if authorization is not None and (challenge := await _challenge(response, request)) is not None:
+            token = await authorization.challenged(challenge, token)
+            response = await self._sent(request, url, token, delivery)
         try:
             return await self._answer(response, delivery)
         except BaseException:
             response.close()
             raise
+
+    async def _sent(
+        self, request: httpx2.Request, url: URL, token: str | None, delivery: Delivery
+    ) -> aiohttp.ClientResponse:
+        headers = CIMultiDict({"User-Agent": USER_AGENT})
+        for more in (self._headers(), dict(request.headers)):
+            headers.update({name: value for name, value in more.items() if name.lower() not in _OURS})
+        headers["Accept-Encoding"] = "identity"  # a compressed answer has no bound that could be held while reading
+        if token is not None:
+            headers["Authorization"] = f"Bearer {token}"
+        content = await request.aread()
+        delivery.sent = True
+        return await self._session.live().request(
+            request.method, url, headers=headers, data=content or None, allow_redirects=False
+        )
 
     async def _answer(self, response: aiohttp.ClientResponse, delivery: Delivery) -> httpx2.Response:
         delivery.status = response.status
@@ -82,7 +104,8 @@ class GuardedTransport(httpx2.AsyncBaseTransport):
         limit = _MAX_ERROR if response.status >= 300 else MAX_MESSAGE
         body = await _read(response, limit)
         if response.status >= 400 and not _is_rpc_error(body):
-            delivery.fail(_said(response), sent=response.status >= 500)
+            setting = "headers" if self._authorization is None else "oauth"
+            delivery.fail(_said(response, setting), sent=response.status >= 500)
             return self._failed(delivery, response.status)
         if len(body) > limit:
             delivery.fail(f"answered with more than {limit >> 20} MiB", sent=True)
@@ -125,8 +148,22 @@ def _is_rpc_error(body: bytes) -> bool:
     return isinstance(value, dict) and value.get("jsonrpc") == "2.0" and isinstance(value.get("error"), dict)
 
 
-def _said(response: aiohttp.ClientResponse) -> str:
-    remedy = "; it wants another credential: see `headers`" if response.status in (401, 403) else ""
+async def _challenge(response: aiohttp.ClientResponse, request: httpx2.Request) -> httpx2.Response | None:
+    """Return what the server wants before it takes the request; None where it wants no (other) token."""
+    if response.status not in (401, 403):
+        return None
+    said = [("WWW-Authenticate", value) for value in response.headers.getall("WWW-Authenticate", ())]
+    version = request.headers.get("mcp-protocol-version")
+    challenge = challenge_of(response.status, said, str(request.url), version)
+    if response.status == 403 and extract_field_from_www_auth(challenge, "error") != "insufficient_scope":
+        return None
+    await _read(response, _MAX_ERROR)
+    response.release()
+    return challenge
+
+
+def _said(response: aiohttp.ClientResponse, setting: str) -> str:
+    remedy = f"; it wants another credential: see `{setting}`" if response.status in (401, 403) else ""
     return f"{response.url.raw_host} answered HTTP {response.status}{remedy}"
 
 

@@ -16,6 +16,7 @@ from goagents import __version__
 from goagents.net.guarded import GuardedSession
 from goagents.tools.mcp_delivery import MAX_MESSAGE, Delivery
 from goagents.tools.mcp_http import GuardedTransport
+from goagents.tools.mcp_oauth import Authorization
 from goagents.tools.mcp_stdio import Output, program
 from goagents.tools.mcp_target import Program, Site, Target
 
@@ -31,10 +32,16 @@ class Opening:
     """One attempt to open a client. `last` is how far the latest HTTP request got."""
 
     def __init__(
-        self, target: Target, session: GuardedSession | None, output: Output, on_message: MessageHandlerFnT
+        self,
+        target: Target,
+        session: GuardedSession | None,
+        authorization: Authorization | None,
+        output: Output,
+        on_message: MessageHandlerFnT,
     ) -> None:
         self._target = target
         self._session = session
+        self._authorization = authorization
         self._output = output
         self._on_message = on_message
         self._transport: GuardedTransport | None = None
@@ -94,5 +101,5 @@ class Opening:
     def _http(self, site: Site, *, aborts: bool = False) -> httpx2.AsyncClient:
         if self._session is None:
             raise AssertionError("a site is called over a session")
-        self._transport = GuardedTransport(self._session, site.headers, aborts=aborts)
+        self._transport = GuardedTransport(self._session, site.headers, self._authorization, aborts=aborts)
         return httpx2.AsyncClient(transport=self._transport, timeout=None, trust_env=False)

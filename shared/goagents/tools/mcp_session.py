@@ -25,6 +25,7 @@ from goagents.net.guarded import GuardedSession
 from goagents.tools.mcp_catalog import Offer, list_offer
 from goagents.tools.mcp_delivery import DELIVERY, Delivery
 from goagents.tools.mcp_faults import Lost, explain_setup, fault
+from goagents.tools.mcp_oauth import Authorization
 from goagents.tools.mcp_opening import Opening
 from goagents.tools.mcp_stdio import Output
 from goagents.tools.mcp_target import Target
@@ -37,22 +38,24 @@ Work = Callable[[Client], Awaitable[T]]
 @dataclass(frozen=True, slots=True)
 class Terms:
     """How a connection is kept, in seconds: `setup` for opening it, `idle` until an unused one is closed, `drain` for
-    calls in progress once no more are taken, `farewell` for closing it."""
+    calls in progress once no more are taken, `farewell` for closing it, `sign_in` for each request of signing in."""
 
     setup: float = 60.0
     idle: float = 300.0
     drain: float = 60.0
     farewell: float = 10.0
+    sign_in: float = 10.0
 
 
 @dataclass(eq=False)
 class Connection:
     """Opened at once. `changed` is called when the server says that its tools have changed; `output` is what a program
-    writes besides the protocol."""
+    writes besides the protocol. `session` and `authorization` are of a server over HTTP."""
 
     name: str
     target: Target
     session: GuardedSession | None
+    authorization: Authorization | None
     output: Output
     changed: Callable[[], None]
     terms: Terms = field(default_factory=Terms)
@@ -126,7 +129,7 @@ class Connection:
             task.exception()  # whoever waited has it; if nobody did, it is of no interest
 
     async def _own(self) -> None:
-        opening = Opening(self.target, self.session, self.output, self._on_message)
+        opening = Opening(self.target, self.session, self.authorization, self.output, self._on_message)
         try:
             async with asyncio.timeout(self.terms.setup) as limit, opening.client() as client:
                 self.offer = await list_offer(client)

@@ -7,7 +7,9 @@ from dataclasses import dataclass, field
 from yarl import URL
 
 from goagents.errors import ToolUnavailable
+from goagents.net.guarded import place_of
 from goagents.spec.config import McpServerConfig
+from goagents.spec.mcp_oauth import McpOAuthConfig
 from goagents.spec.references import references
 from goagents.spec.tools import McpToolSpec
 from goagents.tools.base import ToolEnvironment
@@ -34,11 +36,13 @@ class Program:
 @dataclass(frozen=True, slots=True)
 class Site:
     """A server over HTTP. `allowed` are the addresses that the guard lets pass for it; `headers` resolves the headers
-    for one request, and raises ConfigurationError."""
+    for one request, and raises ConfigurationError. `oauth` is how it is signed in to, `name` its entry's."""
 
     url: URL = field(repr=False)
     allowed: tuple[str, ...]
     headers: Callable[[], dict[str, str]] = field(repr=False)
+    oauth: McpOAuthConfig | None = None
+    name: str = ""
 
     @property
     def place(self) -> str:
@@ -74,16 +78,16 @@ def _configured(spec: McpToolSpec, server: McpServerConfig, environment: ToolEnv
         _no_headers(spec)
         return Program(server.command, server.args, server.env)
     own, given = _checked(spec, server.headers), _checked(spec, spec.headers)
+    if server.oauth is not None and any(name.lower() == "authorization" for name in given):
+        raise ToolUnavailable(f"{spec.name}: headers: Authorization is what `oauth` of {spec.server!r} sends")
     taken = {name.lower() for name in given}
     kept = {name: value for name, value in own.items() if name.lower() not in taken}  # resolved with the configuration
     url = _url(spec, server.url or "")
-    host = f"[{url.host}]" if ":" in (url.host or "") else url.host
-    # Whoever wrote the URL into the server's configuration meant this very host, be it a private one.
-    return Site(
-        url,
-        (*environment.allowed_addresses, f"{host}:{url.port}"),
-        lambda: {**kept, **_resolved(given, environment)},
-    )
+    # Whoever wrote a URL into the server's configuration meant this very host, be it a private one.
+    issuer = URL(server.oauth.issuer) if server.oauth is not None and server.oauth.issuer is not None else None
+    meant = tuple(place for place in (place_of(url), place_of(issuer) if issuer is not None else None) if place)
+    allowed = (*environment.allowed_addresses, *meant)
+    return Site(url, allowed, lambda: {**kept, **_resolved(given, environment)}, server.oauth, spec.server)
 
 
 def _command_line(spec: McpToolSpec, environment: ToolEnvironment) -> Program:
@@ -139,10 +143,10 @@ class Secrets:
         self._shown = SecretTexts([*referring, *found], environment.resolve)
         self._logged = SecretTexts([*referring, *found], environment.resolve)
 
-    def shown(self) -> Redactor:
+    def shown(self, *tokens: str) -> Redactor:
         """Return the redactor of results. A program's variable may be as plain as a folder's name: it stays."""
-        return self._shown.redactor(*self._fixed)
+        return self._shown.redactor(*self._fixed, *tokens)
 
-    def logged(self) -> Redactor:
+    def logged(self, *tokens: str) -> Redactor:
         """Return the redactor of the log, which needs no program's variables either."""
-        return self._logged.redactor(*self._fixed, *self._variables)
+        return self._logged.redactor(*self._fixed, *self._variables, *tokens)
