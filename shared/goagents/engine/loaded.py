@@ -15,6 +15,7 @@ from goagents.spec.cluster import AgentCluster, AgentSpec
 from goagents.spec.tools import ToolSpec
 from goagents.tools.base import NetworkTool, Tool, Toolset
 
+from .calling.foreign import CLOSING, close_toolset
 from .calling.surroundings import Surroundings
 
 MAX_MESSAGE = 500  # characters of one error of a schema
@@ -59,15 +60,17 @@ class OpenTool:
 
 @dataclass
 class Toolbox:
-    """`failed` holds, by tool of the YAML, why it is not on offer; `retry_at` is on the monotonic clock.
+    """The tools of an agent at one moment: what is opened later makes another one, and runs keep theirs.
 
-    `around` is what calls have around them. `framed`: what some tool of the agent returns is marked as data.
+    `failed` holds, by tool of the YAML, why it is not on offer, `retry_at` from when on it is opened again (on the
+    monotonic clock). `around` is what calls have around them. `framed`: what some tool of the agent returns is marked
+    as data.
     """
 
     tools: dict[str, OpenTool] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
     toolsets: dict[str, Toolset] = field(default_factory=dict)
-    retry_at: float = 0.0
+    retry_at: dict[str, float] = field(default_factory=dict)
     around: Surroundings | None = None
     framed: bool = False
 
@@ -77,9 +80,19 @@ class Toolbox:
         return tuple(ToolSchema(d.name, d.description, d.parameters) for d in definitions)
 
 
+@dataclass(frozen=True, eq=False, slots=True)
+class Opening:
+    """An entry of an agent that is being opened. `tried` is done once all that want it know what came of it; `task`
+    also closes behind a failure, and is cancelled by nobody but `LoadedCluster.close`."""
+
+    tried: "asyncio.Future[None]"
+    task: "asyncio.Task[None]"
+
+
 @dataclass
 class LoadedCluster:
-    """A generation in use. `toolboxes` holds the opened tools of its agents, by agent name.
+    """A generation in use. `toolboxes` holds the opened tools of its agents, by agent name, and `openings` what is
+    under way, by agent and tool of the YAML.
 
     `summaries` and `instances` (with the monotonic time they were read) save lists their work, see `status`.
     """
@@ -88,7 +101,7 @@ class LoadedCluster:
     manifest: AgentCluster
     trusted: bool
     toolboxes: dict[str, Toolbox] = field(default_factory=dict)
-    opening: asyncio.Lock = field(default_factory=asyncio.Lock)
+    openings: dict[tuple[str, str], Opening] = field(default_factory=dict)
     scaling: asyncio.Lock = field(default_factory=asyncio.Lock)
     summaries: dict[tuple[str | int, ...], Agent] = field(default_factory=dict)
     instances: tuple[float, Instances] | None = None
@@ -117,9 +130,21 @@ class LoadedCluster:
 
     async def close(self) -> None:
         """Close the tools once no run uses them; who comes later opens them anew."""
-        while self.runs:
-            await self.unused.wait()
-        while self.toolboxes:
-            _, box = self.toolboxes.popitem()
-            for toolset in box.toolsets.values():
-                await toolset.aclose()
+        while self.toolboxes or self.openings:
+            if self.runs:
+                await self.unused.wait()
+                continue
+            boxes, openings = list(self.toolboxes.values()), [opening.task for opening in self.openings.values()]
+            self.toolboxes.clear()
+            self.openings.clear()
+            for task in openings:
+                task.cancel()
+            if openings:
+                await asyncio.wait(openings, timeout=2 * CLOSING)  # within which they close what they began
+            await asyncio.gather(*(_close(box) for box in boxes))
+
+
+async def _close(box: Toolbox) -> None:
+    if box.around is None:
+        raise AssertionError("an opened toolbox has what is around its calls")
+    await asyncio.gather(*(close_toolset(box.around, name, toolset) for name, toolset in box.toolsets.items()))

@@ -22,10 +22,12 @@ def is_ours(error: BaseException) -> bool:
     That includes SystemExit and KeyboardInterrupt: `sys.exit()` in a tool must not end a process that serves others,
     and Ctrl+C does not come as an exception where a server, or asyncio's runner, takes the signal.
     """
-    if isinstance(error, GeneratorExit):
-        return True
+    return isinstance(error, GeneratorExit) or (isinstance(error, asyncio.CancelledError) and being_cancelled())
+
+
+def being_cancelled() -> bool:
     task = asyncio.current_task()
-    return isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling() > 0
+    return task is not None and task.cancelling() > 0
 
 
 def tell_defect(around: Surroundings, tool: str, where: str, defect: BaseException) -> None:

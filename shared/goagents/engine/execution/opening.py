@@ -1,0 +1,242 @@
+"""Opening the entries of an agent's tools: each once for all who want it, within its time, whatever it raises.
+
+An opening belongs to its cluster: who waits for it may go away. No agent and no entry waits for another's.
+"""
+
+import asyncio
+import logging
+from collections.abc import Collection
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
+
+from goagents.clock import Clock
+from goagents.engine.calling.foreign import CLOSING, being_cancelled, close_toolset, is_ours, tell_defect
+from goagents.engine.calling.secrets import SecretValues, configured_secrets
+from goagents.engine.calling.surroundings import Surroundings
+from goagents.engine.loaded import LoadedCluster, Opening, OpenTool, Toolbox
+from goagents.engine.services import Services
+from goagents.errors import GoAgentsError, StoreError, ToolError
+from goagents.records import Paths, ToolsetRecord
+from goagents.spec.cluster import AgentSpec
+from goagents.spec.tools import ToolSpec
+from goagents.store.base import Merge
+from goagents.telemetry.base import ToolsetFailed
+from goagents.tools.base import ChangingToolset, Toolset
+
+from .offer import offer
+
+LEAST, MOST = 5.0, 20.0  # seconds that an opening has: the entry's `timeout`, within these
+RETRY_AFTER = 30.0  # seconds until a toolset that failed is tried again
+MAX_REASON = 2000  # characters
+
+_log = logging.getLogger("goagents.engine")
+T = TypeVar("T")
+Futures = Collection["asyncio.Future[None]"]
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    toolset: Toolset
+    tools: dict[str, OpenTool]
+
+
+@dataclass(frozen=True, slots=True)
+class Opener:
+    """Opens the tools of one agent."""
+
+    services: Services
+    paths: Paths
+    cluster: LoadedCluster
+    agent: AgentSpec
+    around: Surroundings
+
+    @property
+    def box(self) -> Toolbox:
+        """The tools of this moment."""
+        return self.cluster.toolboxes.get(self.agent.name) or _empty(self.agent, self.around)
+
+    def begin(self) -> tuple[Futures, Futures]:
+        """Begin to open what is due. Return what a run has to wait for, and what it can do without: what failed before
+        and is being tried again by this call."""
+        box = self.box
+        needed: list[asyncio.Future[None]] = []
+        again: list[asyncio.Future[None]] = []
+        for spec in self.agent.tools:
+            failed = spec.name in box.failed
+            opening = self.cluster.openings.get((self.agent.name, spec.name))
+            if opening is not None:
+                needed += [] if failed else [opening.tried]
+            elif self._due(box, spec):
+                (again if failed else needed).append(self._begin(spec).tried)
+        return needed, again
+
+    def _due(self, box: Toolbox, spec: ToolSpec) -> bool:
+        toolset = box.toolsets.get(spec.name)
+        if toolset is not None:
+            return self._has_changed(spec, toolset)
+        return self.services.clock.monotonic() >= box.retry_at.get(spec.name, 0.0)
+
+    def _has_changed(self, spec: ToolSpec, toolset: Toolset) -> bool:
+        try:
+            return isinstance(toolset, ChangingToolset) and bool(toolset.stale)
+        except Exception as error:  # noqa: BLE001 - a property of foreign code; the tools are as they were
+            tell_defect(self.around, spec.name, f"asking whether tool {spec.name} has changed", error)
+            return False
+
+    def _begin(self, spec: ToolSpec) -> Opening:
+        key, openings = (self.agent.name, spec.name), self.cluster.openings
+        tried: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        opening = openings[key] = Opening(tried, asyncio.create_task(self._open(spec, tried)))
+
+        def ended(task: "asyncio.Task[None]") -> None:
+            if openings.get(key) is opening:
+                del openings[key]
+            _settle(tried)
+            if not task.cancelled() and (error := task.exception()) is not None:
+                tell_defect(self.around, spec.name, f"opening tool {spec.name}", error)
+
+        opening.task.add_done_callback(ended)
+        return opening
+
+    async def _open(self, spec: ToolSpec, tried: "asyncio.Future[None]") -> None:
+        """Have the entry opened, and let all know what came of it; then close behind a failure."""
+        before, toolset = self.box.failed.get(spec.name), self.box.toolsets.get(spec.name)
+        seconds = min(max(spec.timeout, LEAST), MOST)
+        work, kept = asyncio.create_task(self._attempt(spec, toolset)), False
+        try:
+            result: Opened | str = f"It did not open within {seconds:g} s."
+            if await done_within(self.services.clock, [work], seconds):
+                result = "It was cancelled from within." if work.cancelled() else work.result()
+            failure = self._publish(spec, result)
+            kept = failure is None
+            if failure != before:
+                await self._tell(spec, failure)
+            _settle(tried)
+        finally:
+            if not kept:
+                await self._discard(spec, work)
+
+    async def _attempt(self, spec: ToolSpec, toolset: Toolset | None) -> Opened | str:
+        """Return the entry opened, or why it is not on offer. `toolset` is open already, and lists its tools anew."""
+        try:
+            if toolset is None:
+                hosts = self.agent.allowed_hosts
+                toolset = self.services.toolsets.build(spec, trusted=self.cluster.trusted, allowed_hosts=hosts)
+            tools = await toolset.open()
+            _check_wanted()
+            return Opened(toolset, offer(spec, tools))
+        except BaseException as error:
+            if toolset is not None:
+                await close_toolset(self.around, spec.name, toolset)  # what was begun of it must not outlive this
+            if is_ours(error):
+                raise
+            return self._reason(spec, error)
+
+    def _reason(self, spec: ToolSpec, error: BaseException) -> str:
+        """Return what status says of a failure; the log has what of it nobody expected."""
+        expected = isinstance(error, GoAgentsError | TimeoutError)
+        defect = error if not expected else error.defect if isinstance(error, ToolError) else None
+        if defect is not None:
+            tell_defect(self.around, spec.name, f"opening tool {spec.name}", defect)
+        text = f"It raised {type(error).__name__} when it was opened; the server's log has the details."
+        if expected:
+            text = str(error) or "It gave no answer in time."
+        clean = self.around.secrets.redactor(spec.name).redact(text)
+        return clean.encode(errors="replace").decode()[:MAX_REASON]
+
+    def _publish(self, spec: ToolSpec, result: Opened | str) -> str | None:
+        """Make what came of an entry part of the agent's toolbox. Return why it is not on offer, or None."""
+        box, name = self.box, spec.name
+        tools = {key: tool for key, tool in box.tools.items() if tool.spec.name != name}
+        if isinstance(result, Opened) and (clashes := sorted(tools.keys() & result.tools.keys())):
+            result = f"Another tool of this agent has the same name: {', '.join(clashes)}."
+        toolsets = {key: toolset for key, toolset in box.toolsets.items() if key != name}
+        failed = {key: reason for key, reason in box.failed.items() if key != name}
+        retry_at = dict(box.retry_at)
+        if isinstance(result, Opened):
+            tools |= result.tools
+            toolsets[name] = result.toolset
+        else:
+            failed[name] = result
+            retry_at[name] = self.services.clock.monotonic() + RETRY_AFTER
+        places = {each.name: place for place, each in enumerate(self.agent.tools)}
+        ordered = dict(sorted(tools.items(), key=lambda item: places[item[1].spec.name]))  # prompts begin alike
+        box = replace(box, tools=ordered, toolsets=toolsets, failed=failed, retry_at=retry_at)
+        self.cluster.toolboxes[self.agent.name] = box
+        return failed.get(name)
+
+    async def _discard(self, spec: ToolSpec, work: "asyncio.Task[Opened | str]") -> None:
+        work.cancel()
+        await asyncio.wait({work}, timeout=CLOSING)
+        if not work.done():
+            _log.warning("tool %s: opening it does not end, though it was told to", spec.name)
+        elif not work.cancelled() and isinstance(opened := work.result(), Opened):
+            await close_toolset(self.around, spec.name, opened.toolset)
+
+    async def _tell(self, spec: ToolSpec, failure: str | None) -> None:
+        """A change of a toolset's state is told to the log and kept in the store, where `status` finds it."""
+        record, services = self.cluster.record, self.services
+        if failure is not None:
+            services.telemetry.emit(ToolsetFailed(record.name, self.agent.name, spec.name, failure))
+        state = ToolsetRecord(
+            agent=self.agent.name,
+            tool=spec.name,
+            status="available" if failure is None else "unavailable",
+            checked_at=services.clock.now(),
+        )
+        path = self.paths.toolset(record.namespace, record.name, self.agent.name, spec.name)
+        try:
+            await services.store.commit([Merge(path, {**state.data(), "detail": failure})])
+        except StoreError as error:
+            _log.warning("the state of tool %s is told to this process alone: %s", spec.name, error)
+
+
+def opener(services: Services, paths: Paths, cluster: LoadedCluster, agent: AgentSpec) -> Opener:
+    """Return what opens the agent's tools, whose toolbox is empty at first."""
+    box = cluster.toolboxes.get(agent.name)
+    around = box.around if box is not None else None
+    if around is None:
+        around = _surroundings(services, paths, cluster, agent)
+        cluster.toolboxes[agent.name] = _empty(agent, around)  # so that the cluster is closed when nobody needs it
+    return Opener(services, paths, cluster, agent, around)
+
+
+def _empty(agent: AgentSpec, around: Surroundings) -> Toolbox:
+    return Toolbox(around=around, framed=any(spec.frame for spec in agent.tools))
+
+
+def _surroundings(services: Services, paths: Paths, cluster: LoadedCluster, agent: AgentSpec) -> Surroundings:
+    configured = configured_secrets(services.config, services.settings, services.resolvers(trusted=True))
+    return Surroundings(
+        store=services.store,
+        paths=paths,
+        clock=services.clock,
+        telemetry=services.telemetry,
+        cluster=cluster.record,
+        agent=agent,
+        state=services.calls,
+        secrets=SecretValues(configured, agent.tools, services.resolvers(trusted=cluster.trusted)),
+    )
+
+
+async def done_within(clock: Clock, works: Collection["asyncio.Future[T]"], seconds: float) -> bool:
+    """Wait until all `works` are done, for as many seconds at most; return whether they are. None is cancelled."""
+    sleep = asyncio.create_task(clock.sleep(seconds))
+    try:
+        while (left := {work for work in works if not work.done()}) and not sleep.done():
+            waited: set[asyncio.Future[Any]] = {*left, sleep}
+            await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        sleep.cancel()
+    return not left
+
+
+def _check_wanted() -> None:
+    """Raise CancelledError where the opening was told to end, and has not heard."""
+    if being_cancelled():
+        raise asyncio.CancelledError
+
+
+def _settle(tried: "asyncio.Future[None]") -> None:
+    if not tried.done():
+        tried.set_result(None)
