@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -259,4 +260,38 @@ async def test_a_secret_that_became_one_later_is_not_shown_from_the_cache(store:
         services = engine(store, asks(), {"shop": server.toolset()}, environ={"KEY": key})
         await applied(services, manifest({"tools": [{**ENTRY, "headers": headers}]}))
         assert await answers(services, f"with-{key}") == [expected]
+    assert len(server.calls) == 1
+
+
+@pytest.mark.parametrize(
+    "long",
+    [
+        pytest.param(json.dumps([{"id": n, "name": "x" * 40} for n in range(2000)]), id="JSON"),
+        pytest.param("HTTP 200 OK\n" + json.dumps({"rows": list(range(40_000))}), id="JSON with a head"),
+        pytest.param("one line of text\n" * 9000, id="text"),
+    ],
+)
+async def test_what_was_cut_is_given_again_as_it_was(store: Store, long: str):
+    server = Server([long])
+    toolset = StaticToolset([function_tool("look", server.look, effect="read", max_output=1024)])
+    services = engine(store, asks(), {"shop": toolset})
+    await applied(services, manifest({"tools": [ENTRY]}))
+    first, second = [(await answers(services, session))[0] for session in ("s1", "s2")]
+    assert (len(server.calls), caches(services)) == (1, ["miss", "hit"])
+    assert first == second
+    assert first.count("[cut: ") == second.count("[cut: ")
+    assert f" {len(long)} bytes" in second
+
+
+async def test_a_hit_that_lost_a_secret_is_not_cut_for_being_longer(store: Store):
+    """What stands in a short secret's place is longer than it; the answer's end is worth more than the bound."""
+    server = Server(["abcd " * 200])
+    headers = {"Authorization": "Bearer ${KEY}"}
+    found = []
+    for key in ("another", "abcd"):
+        toolset = StaticToolset([function_tool("look", server.look, effect="read", max_output=1000)])
+        services = engine(store, asks(), {"shop": toolset}, environ={"KEY": key})
+        await applied(services, manifest({"tools": [{**ENTRY, "headers": headers}]}))
+        found += await answers(services, f"with-{key}")
+    assert found == ["abcd " * 200, "[redacted] " * 200]
     assert len(server.calls) == 1

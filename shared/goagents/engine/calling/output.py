@@ -37,6 +37,13 @@ def bounded(result: ToolResult, limit: int, redactor: Redactor = _NOTHING) -> To
     return replace(result, content=tuple(content))
 
 
+def redacted(result: ToolResult, redactor: Redactor) -> ToolResult:
+    """Return a result that was bounded before, without the secrets of now. Nothing is cut or marked again: its JSON
+    stays JSON, and where `[redacted]` is longer than what it stands for, it may exceed the bound by that."""
+    content = (TextPart(redactor.redact(part.text)) if isinstance(part, TextPart) else part for part in result.content)
+    return replace(result, content=tuple(content))
+
+
 def _text(text: str, left: int, most: int, redactor: Redactor) -> tuple[str, int]:
     """Return what is shown of a text, and the size of all of it."""
     read = text[:most]

@@ -12,12 +12,13 @@ from goagents.engine.loaded import OpenTool
 from goagents.errors import GoAgentsError, ToolError, ToolTimedOut
 from goagents.messages import TextPart, ToolCallPart
 from goagents.tools.base import ToolContext, ToolResult, text_result
+from goagents.tools.redaction import Redactor
 
 from .breaker import CircuitBreaker, CircuitOpen
 from .caching import ResultCache, key_of
 from .circuits import tell
 from .foreign import checked, tell_defect
-from .output import bounded
+from .output import bounded, redacted
 from .results import Done
 from .retrying import persist
 from .surroundings import Surroundings
@@ -114,7 +115,7 @@ class Passage:
         except TimeoutError:
             return _said("timeout", "The tool gave no answer before the run had to end here.", cut=True)
         # What was kept is looked at with the secrets of now, which may be others than those of then.
-        return replace(done, result=self._bounded(done.result)) if done.cache == "hit" else done
+        return replace(done, result=redacted(done.result, self._redactor)) if done.cache == "hit" else done
 
     async def _protected(self, place: str | None) -> Done:
         """Make the call unless its server failed again and again."""
@@ -196,7 +197,11 @@ class Passage:
         )
 
     def _bounded(self, result: ToolResult) -> ToolResult:
-        return bounded(result, self.tool.tool.definition.max_output, self.around.secrets.redactor(self.tool.spec.name))
+        return bounded(result, self.tool.tool.definition.max_output, self._redactor)
+
+    @property
+    def _redactor(self) -> Redactor:
+        return self.around.secrets.redactor(self.tool.spec.name)
 
 
 def _judge(breaker: CircuitBreaker, done: Done, *, probe: bool) -> None:
