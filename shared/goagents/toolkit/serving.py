@@ -62,7 +62,7 @@ class Serving:
             return self._answer(request)
         except GoAgentsError as error:
             return problem_answer(error)
-        except Exception as error:  # noqa: BLE001 - the last resort: the log has it
+        except BaseException as error:  # noqa: BLE001 - the last resort: the log has it, and the server goes on
             reason = error.__cause__ if isinstance(error, _Failed) else error
             _log.error("unexpected error in %s %.200r", request.method, request.path, exc_info=reason)
             return problem_answer(DEFECT)
@@ -111,6 +111,7 @@ def _call(tool: Declared, arguments: BaseModel, context: ToolCallContext) -> byt
         return tool.call(arguments, context)
     except ToolError:
         raise
-    except Exception as error:
-        # Whatever else it is, an error of GoAgents' client included: it is not about this request.
+    except BaseException as error:
+        # Whatever else it is, an error of GoAgents' client or sys.exit() included: it is not about this request, and
+        # must not end the process that others ask, too.
         raise _Failed from error

@@ -3,10 +3,11 @@
 import datetime as dt
 import hashlib
 import logging
+import sys
 from typing import Annotated, Any, Literal
 
 import pytest
-from pydantic import BaseModel, Field
+from pydantic import AfterValidator, BaseModel, Field
 from tests.support.toolkit import Ask
 
 from goagents.errors import NotFound
@@ -24,6 +25,10 @@ class Order(BaseModel):
     number: str
     lines: list[Line]
     placed: dt.date
+
+
+class Panic(BaseException):
+    """What an extension in another language raises."""
 
 
 @pytest.fixture
@@ -51,9 +56,15 @@ def kit() -> Toolkit:
     def ping() -> None:
         """Nothing."""
 
-    @kit.tool
-    def breaks(how: Literal["raises", "lies", "foreign"]) -> int:
+    @kit.tool(effect="idempotent")
+    def breaks(how: Literal["raises", "lies", "foreign", "exits", "interrupts", "panics"]) -> int:
         """Breaks."""
+        if how == "exits":
+            sys.exit("the password is hunter2")
+        if how == "interrupts":
+            raise KeyboardInterrupt
+        if how == "panics":
+            raise Panic("the password is hunter2")
         if how == "raises":
             raise RuntimeError("the password is hunter2")
         if how == "foreign":
@@ -173,15 +184,35 @@ def test_an_error_is_one(status: int, code: str):
         ToolError("no", status=status, code=code)
 
 
-@pytest.mark.parametrize("how", ["raises", "lies", "foreign"])
-def test_a_defect_is_told_to_the_log_only(kit: Toolkit, ask: Ask, caplog: pytest.LogCaptureFixture, how: str):
+@pytest.mark.parametrize("headers", [{}, {"Idempotency-Key": "k"}])
+@pytest.mark.parametrize("how", ["raises", "lies", "foreign", "exits", "interrupts", "panics"])
+def test_a_defect_is_told_to_the_log_only(
+    kit: Toolkit, ask: Ask, caplog: pytest.LogCaptureFixture, how: str, headers: dict[str, str]
+):
+    """And ends its call only, not the server."""
     with caplog.at_level(logging.ERROR, "goagents.toolkit"):
-        answer = ask(kit, "POST", "/breaks", json={"how": how})
+        answer = ask(kit, "POST", "/breaks", json={"how": how}, headers=headers)
     assert (answer.status_code, answer.json["code"]) == (500, "internal")
     assert all(word not in answer.text for word in ("hunter2", "Traceback", "somebody", "no number"))
     (record,) = caplog.records
     assert record.exc_info is not None
+    assert record.exc_info[1].__traceback__.tb_next is not None  # where in the tool it was
     assert "POST '/breaks'" in record.getMessage()
+
+
+def test_an_argument_that_exits_when_it_is_read_ends_its_call_only(ask: Ask, caplog: pytest.LogCaptureFixture):
+    kit = Toolkit("shop")
+
+    def leave(value: int) -> int:
+        sys.exit(value)
+
+    @kit.tool
+    def enter(door: Annotated[int, AfterValidator(leave)]) -> int:
+        """Enters."""
+        return door
+
+    answer = ask(kit, "POST", "/enter", json={"door": 2})
+    assert (answer.status_code, answer.json["code"], len(caplog.records)) == (500, "internal", 1)
 
 
 def test_what_is_not_there_is_said(kit: Toolkit, ask: Ask):
