@@ -15,6 +15,7 @@ from tests.support.http_tools import CONTEXT, Opener, Serve, call, text_of
 from goagents.tools.base import Tool
 
 DATA = Path(__file__).parent / "data"
+PETSTORE = Path(__file__).parents[3] / "examples" / "openapi" / "petstore.yaml"
 UPLOAD, CBOR = "its body is multipart/form-data", "its body is application/cbor"
 # How many tools each page becomes, and what of it is left out, with the reason.
 EXPECTED = {
@@ -137,6 +138,23 @@ async def test_any_one_of_several_schemes_will_do(opener: Opener, caplog: pytest
     caplog.clear()
     await published(opener, "figma", security={"OAuth2": "token"}, exclude=["Payments"])
     assert caplog.messages == []
+
+
+async def test_a_parameter_that_is_the_key_of_a_scheme_is_not_asked_for(
+    opener: Opener, caplog: pytest.LogCaptureFixture
+):
+    caplog.set_level(logging.WARNING)
+    common = {"openapi": str(PETSTORE), "url": "https://api.example.com/v2"}
+    keyless = await opener.tools(**common, security={"petstore_auth": "token"})
+    assert (len(keyless), set(keyless["api_deletePet"].definition.parameters["properties"])) == (
+        19,
+        {"api_key", "petId"},
+    )
+    assert "2 operations ask for the scheme `api_key` (apiKey)" in caplog.text
+    caplog.clear()
+    tools = await opener.tools(**common, security={"petstore_auth": "token", "api_key": "special-key"})
+    assert set(tools["api_deletePet"].definition.parameters["properties"]) == {"petId"}
+    assert ["uploadFile is left out" in message for message in caplog.messages] == [True]
 
 
 def test_what_is_reduced_keeps_what_its_operations_refer_to():
