@@ -9,6 +9,7 @@ from goagents.access.authentication import authenticate, bearer, mode_of
 from goagents.errors import ConfigurationError, PermissionDenied, Unauthenticated
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
+_SHOWN = 16  # digits of a key's hash: enough to tell the keys of one toolkit apart
 
 
 class Callers:
@@ -47,7 +48,8 @@ class Callers:
         # All keys are compared, whichever fits: the time tells nothing.
         if not any([hmac.compare_digest(digest, known) for known in self._digests]):  # noqa: C419 # see above
             raise Unauthenticated("This API key is not known here.")
-        return "key"
+        # Each key is somebody else: who repeats another's Idempotency-Key is not given that one's result.
+        return f"key:{digest[:_SHOWN]}"
 
 
 def _digest(place: str, text: str) -> str:

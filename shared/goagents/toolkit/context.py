@@ -19,8 +19,8 @@ class ToolCallContext:
 
     `idempotency_key` is the same whenever the same call is repeated: forward it to the backend that does the work.
     `run_id` is the run it belongs to, where GoAgents calls (its `http` tool sends a key unless the effect is `read`).
-    `caller` is who asked: the account behind the platform's token, else "local" or "key". `traceparent` is W3C's.
-    `headers` have lower-case names, and no credential.
+    `caller` is who asked: the account behind the platform's token, else "local", or `key:` and the first 16 digits of
+    the key's SHA-256. `traceparent` is W3C's. `headers` have lower-case names, and no credential.
     """
 
     tool: str

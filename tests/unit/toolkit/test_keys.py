@@ -1,10 +1,12 @@
 """Idempotency: one call for each key, whatever store keeps them."""
 
+import hashlib
 import logging
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pydantic import BaseModel
@@ -221,3 +223,22 @@ def test_nothing_is_called_without_the_store(tmp_path: Path, ask: Ask):
     answer = ask(payments.kit, "POST", "/refund", json=BODY, headers={"Idempotency-Key": "k"})
     assert (answer.status_code, answer.json["code"], payments.calls) == (503, "store_unavailable", [])
     assert str(tmp_path) not in answer.text
+
+
+def test_each_api_key_is_a_caller_of_its_own(make_store: MakeStore, ask: Ask):
+    hashes = [hashlib.sha256(key.encode()).hexdigest() for key in ("alice-key", "bob-key")]
+    kit = Toolkit("shop", api_keys=hashes, store=make_store(Hours()))
+
+    @kit.tool(effect="idempotent")
+    def mine(context: ToolCallContext) -> str:
+        """Whose."""
+        return context.caller
+
+    def called(key: str) -> Any:
+        return ask(kit, "POST", "/mine", headers={"Authorization": f"Bearer {key}", "Idempotency-Key": "k"})
+
+    first, second, again = called("alice-key"), called("bob-key"), called("alice-key")
+    assert first.json != second.json
+    assert "Idempotent-Replayed" not in second.headers
+    assert (again.json, again.headers["Idempotent-Replayed"]) == (first.json, "true")
+    assert not any(key in first.json + second.json for key in ("alice-key", "bob-key"))
