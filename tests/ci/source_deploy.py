@@ -4,6 +4,8 @@ it, in a clean environment, and each function is started as its launcher starts 
     python -m tests.ci.source_deploy                     everything: minutes, and the network
     python -m tests.ci.source_deploy --requirements      print requirements.txt, made of pyproject.toml
 
+What Cloud Build gets has its tests collected; tests/infra/gcp/test_uploads.py has gcloud submit it.
+
 The steps are those of the Python buildpacks (github.com/GoogleCloudPlatform/buildpacks, cmd/python):
 functions_framework looks for the source file and compiles everything, pip installs requirements.txt and runs `pip
 check`, and the process is `functions-framework` without arguments, told by FUNCTION_TARGET and FUNCTION_SOURCE.
@@ -58,9 +60,9 @@ def uploaded_files(tree: Path = ROOT) -> list[str]:
     return sorted(filter(None, said.splitlines()))
 
 
-def tracked_files() -> list[str]:
-    """Return what git holds, as far as it is there."""
-    said = run(["git", "ls-files", "-z"], ROOT)
+def tracked_files(*more: str) -> list[str]:
+    """Return what git holds, as far as it is there; `more` are options of `git ls-files`."""
+    said = run(["git", "ls-files", "-z", "--cached", *more], ROOT)
     return sorted(name for name in said.split("\0") if name and (ROOT / name).is_file())
 
 
@@ -161,6 +163,16 @@ def check(function: Function, workspace: Path, venv: Path) -> None:
     sys.stdout.write(f"  {function.name}: {smoke.method} {smoke.path} {smoke.status} ({took:.1f} s)\n")
 
 
+def check_build() -> None:
+    """Collect, from what Cloud Build gets, the tests that its first step runs. Raises RuntimeError."""
+    workspace = WORK / "build"
+    copy_upload(tracked_files("--others", "--exclude-standard"), workspace)
+    run(["make", "--dry-run", "test", "lint", "security", "build"], workspace)
+    collect = [sys.executable, "-m", "pytest", "--collect-only", "--quiet", "-p", "no:cacheprovider"]
+    said = run(collect, workspace, PYTHONPATH=str(workspace / "shared"))
+    sys.stdout.write(f"  Cloud Build: {said.strip().splitlines()[-1]}\n")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--requirements", action="store_true")
@@ -179,6 +191,7 @@ def main() -> None:
     sys.stdout.write(f"  installed as the buildpack does in {time.monotonic() - begun:.0f} s\n")
     for function in catalogue().values():
         check(function, workspace, venv)
+    check_build()
     shutil.rmtree(WORK)
 
 

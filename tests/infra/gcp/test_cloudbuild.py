@@ -89,6 +89,12 @@ def test_everything_is_of_one_image():
     assert all(image in steps[name] for name in ("build", "scan", "push", "deploy"))
 
 
+def test_the_image_that_tests_run_in_gets_what_they_call():
+    """python:slim has neither; test_readme.py and test_toolkit.py call curl, as the pages do."""
+    (installed,) = re.findall(r"apt-get install (.*)", text_of(BUILD["steps"][0]))
+    assert {"make", "git", "curl"} <= set(installed.split())
+
+
 def test_the_release_takes_the_arguments_of_its_steps():
     parser = release._parser()
     for step in BUILD["steps"]:
