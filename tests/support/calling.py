@@ -1,12 +1,14 @@
 """One call on its way to a tool, as the pipeline makes it, with a clock of the test's."""
 
 import asyncio
+import copy
 import math
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from goagents.clock import Clock
 from goagents.engine.calling.caching import digest_of
 from goagents.engine.calling.pipeline import Passage
 from goagents.engine.calling.results import Done
@@ -37,6 +39,8 @@ class ServerTool:
     place: str | None = "api.example.com:443"
     keys: list[str] = field(default_factory=list)
     hold: asyncio.Event | None = None
+    takes: float = 0.0
+    clock: Clock | None = None
 
     def destination(self, arguments: Mapping[str, Any]) -> str | None:
         return self.place
@@ -46,6 +50,8 @@ class ServerTool:
         self.keys.append(context.idempotency_key)
         if self.hold is not None:
             await self.hold.wait()
+        if self.takes and self.clock is not None:
+            await self.clock.sleep(self.takes)
         if isinstance(answer, Exception):
             raise answer
         return text_result(answer) if isinstance(answer, str) else answer
@@ -78,7 +84,13 @@ class Desk:
         spec = self.spec.tools[entry]
         fields: dict[str, Any] = {"effect": "read", "timeout": spec.timeout, "max_output": spec.max_output}
         made = ToolDefinition(spec.name, "", {"type": "object"}, **{**fields, **definition})
-        return ServerTool(made, list(answers))
+        return ServerTool(made, list(answers), clock=self.clock)
+
+    def elsewhere(self) -> "Desk":
+        """Return the same agent in another process."""
+        other = copy.copy(self)
+        other.around = replace(self.around, state=CallState())
+        return other
 
     async def call(self, tool: ServerTool, *, seconds: float = math.inf, entry: int = 0, **arguments: Any) -> Done:
         """Make a call within `seconds` and let time pass until it is done."""

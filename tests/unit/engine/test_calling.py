@@ -3,7 +3,7 @@
 import asyncio
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -259,6 +259,54 @@ class TestRateLimit:
         at = make(rate_limit={"calls": 1, "per": "3s"}, retries=2)
         done, seconds = await elapsed(at, at.tool(down(), down(), "found"))
         assert (done.outcome, seconds) == ("ok", pytest.approx(6))
+
+
+class TestRateLimitAndCache:
+    LIMITED: Mapping[str, Any] = {"rate_limit": {"calls": 1, "per": "10s"}, "cache_ttl": "1h"}
+
+    async def test_an_answer_from_the_cache_takes_no_turn(self, make: Any):
+        at = make(**self.LIMITED)
+        tool = at.tool("one", "two", "three")
+        found = [await elapsed(at, tool, q=1) for _ in range(5)]
+        assert [(text_of(done), done.cache, seconds) for done, seconds in found] == [
+            ("one", "miss", 0),
+            *[("one", "hit", 0)] * 4,
+        ]
+        done, seconds = await elapsed(at, tool, q=2)
+        assert (text_of(done), seconds) == ("two", pytest.approx(10)), "what is asked of the server waits for its turn"
+        await at.clock.advance(10)
+        await at.call(tool, q=1)
+        done, seconds = await elapsed(at, tool, q=3)
+        assert (text_of(done), seconds) == ("three", 0), "the turn was left for it"
+
+    async def test_who_is_too_late_for_a_turn_keeps_nobody_from_asking(self, make: Any):
+        at = make(**self.LIMITED, timeout="5s")
+        tool = at.tool("one", "two")
+        await at.call(tool, q=1)
+        done, seconds = await elapsed(at, tool, q=2)
+        assert (done.outcome, done.attempts, seconds) == ("rate_limited", 0, 0)
+        await at.clock.advance(10)
+        done, seconds = await elapsed(at, tool, q=2)
+        assert (text_of(done), seconds) == ("two", 0), "its claim was taken away"
+
+    async def test_a_run_that_has_to_end_speaks_for_itself_alone(self, make: Any):
+        """Who waits for the same answer may have the time that it lacks."""
+        at = make(**self.LIMITED)
+        tool = at.tool("one", "two")
+        await at.call(tool, q=1)
+        short, long = await asyncio.gather(at.call(tool, seconds=5, q=2), at.call(tool, q=2))
+        assert (short.outcome, long.outcome, text_of(long)) == ("rate_limited", "ok", "two")
+        assert at.clock.monotonic() == pytest.approx(10)
+
+    async def test_another_process_waits_for_the_turn_and_the_call(self, make: Any):
+        at = make(**self.LIMITED, timeout="20s")
+        other = at.elsewhere()
+        tool = at.tool("one", "two")
+        await at.call(tool, q=1)
+        tool.takes = 18.0
+        first, second = await asyncio.gather(at.call(tool, q=2), other.call(tool, q=2))
+        assert (text_of(first), text_of(second), second.cache) == ("two", "two", "hit")
+        assert len(tool.keys) == 2
 
 
 class TestHosts:

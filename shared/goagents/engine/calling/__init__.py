@@ -1,1 +1,1 @@
-"""What is around every call of a tool, whatever its kind: hosts, rate, cache, circuit breaker, retries, bounds."""
+"""What is around every call of a tool, whatever its kind: hosts, cache, rate, circuit breaker, retries, bounds."""

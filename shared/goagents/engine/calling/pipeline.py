@@ -1,4 +1,4 @@
-"""The way of one call to its tool: hosts, rate, cache, circuit breaker, retries, the call itself, bounds.
+"""The way of one call to its tool: hosts, cache, rate, circuit breaker, retries, the call itself, bounds.
 
 Whatever goes wrong is an error result that tells the model what it can do about it.
 """
@@ -52,9 +52,9 @@ class Passage:
             place = self._destination()
         except BaseException as error:  # noqa: BLE001 - a tool is foreign code
             return replace(self._failed(error), sent=False, attempts=0)
-        done = self._refused(place) or await self._wait_for_turn()
+        done = self._refused(place)
         if done is None:
-            done = await (self._cached(place) if self._may_cache else self._protected(place))
+            done = await (self._cached(place) if self._may_cache else self._in_turn(place))
         return replace(done, attempts=self.attempts)
 
     @property
@@ -88,11 +88,12 @@ class Passage:
         limiter = around.state.limiter(around.entry(spec.name), spec, around.clock)
         if limiter is None:
             return None
-        wait = limiter.reserve(min(self.tool.tool.definition.timeout, self._left))
-        if wait > min(self.tool.tool.definition.timeout, self._left):
+        patience = self.tool.tool.definition.timeout
+        wait = limiter.reserve(min(patience, self._left))
+        if wait > min(patience, self._left):
             often = "once" if limiter.spec.calls == 1 else f"{limiter.spec.calls} times"
             text = f"The tool may be called {often} in {limiter.spec.per:g} s: try again in {wait:.3g} s."
-            return _said("rate_limited", text, wait)
+            return _said("rate_limited", text, wait, cut=wait <= patience)
         if wait > 0:
             await around.clock.sleep(wait)
         return None
@@ -100,6 +101,7 @@ class Passage:
     async def _cached(self, place: str | None) -> Done:
         around, spec = self.around, self.tool.spec
         definition = self.tool.tool.definition
+        waits = 1 if spec.rate_limit is None else 2  # for the turn, and for the answer
         key = key_of(around.paths.tenant, around.cluster.uid, self.tool.digest, definition.name, self.call.arguments)
         cache = ResultCache(
             around.store,
@@ -107,15 +109,18 @@ class Passage:
             around.clock,
             around.state.flights,
             ttl=spec.cache_ttl or 0.0,
-            patience=min(definition.timeout, self._left) + _CLAIM_SLACK,
+            patience=min(waits * definition.timeout, self._left) + _CLAIM_SLACK,
         )
         try:
             async with asyncio.timeout(self._left if self.deadline < float("inf") else None):
-                done = await cache.answer(key, lambda: self._protected(place))
+                done = await cache.answer(key, lambda: self._in_turn(place))
         except TimeoutError:
             return _said("timeout", "The tool gave no answer before the run had to end here.", cut=True)
         # What was kept is looked at with the secrets of now, which may be others than those of then.
         return replace(done, result=redacted(done.result, self._redactor)) if done.cache == "hit" else done
+
+    async def _in_turn(self, place: str | None) -> Done:
+        return await self._wait_for_turn() or await self._protected(place)
 
     async def _protected(self, place: str | None) -> Done:
         """Make the call unless its server failed again and again."""
