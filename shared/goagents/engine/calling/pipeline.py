@@ -89,13 +89,11 @@ class Passage:
         if limiter is None:
             return None
         patience = self.tool.tool.definition.timeout
-        wait = limiter.reserve(min(patience, self._left))
-        if wait > min(patience, self._left):
+        wait = await limiter.turn(min(patience, self._left))
+        if wait > 0:
             often = "once" if limiter.spec.calls == 1 else f"{limiter.spec.calls} times"
             text = f"The tool may be called {often} in {limiter.spec.per:g} s: try again in {wait:.3g} s."
             return _said("rate_limited", text, wait, cut=wait <= patience)
-        if wait > 0:
-            await around.clock.sleep(wait)
         return None
 
     async def _cached(self, place: str | None) -> Done:
