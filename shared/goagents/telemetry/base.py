@@ -109,8 +109,9 @@ class ToolCallFinished:
 
 @dataclass(frozen=True, slots=True)
 class ToolCircuitChanged:
-    """This process leaves a tool's server alone ("open", for `left` seconds), or calls it again. `host` has a port; it
-    is empty for what goes to no host."""
+    """This process leaves a tool's server alone ("open", for `left` seconds), lets one call try ("half_open"), or calls
+    it again ("closed"). That `left` is over only the next call tells. `host` has a port; it is empty for what goes
+    to no host."""
 
     cluster: str
     agent: str

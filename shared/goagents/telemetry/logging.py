@@ -224,6 +224,8 @@ def _circuit_changed(event: ToolCircuitChanged) -> None:
     if event.state == "open":
         text = f"tool {event.tool} of {event.cluster}.{event.agent}: {event.host or 'it'} is not called for "
         level, text = logging.WARNING, f"{text}{_duration(event.left)} after {event.failures} failures in a row"
+    elif event.state == "half_open":
+        text = f"tool {event.tool} of {event.cluster}.{event.agent}: one call tries {event.host or 'it'} again"
     _write(level, text, cluster=event.cluster, agent=event.agent, tool=event.tool)
 
 

@@ -5,9 +5,11 @@ Labels are bounded: routes are templates, tools and agents are names of clusters
 """
 
 import logging
+import math
 import threading
+import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 
 from prometheus_client import (
@@ -112,7 +114,7 @@ class Metrics:
         )
         self.tool_circuits = gauge(
             "tool_circuit_state",
-            "Circuit breakers of this process: 0 closed, 1 half open, 2 open.",
+            "Circuit breakers of this process: 0 closed, 1 half open (the next call tries), 2 open.",
             ("cluster", "agent", "tool", "host"),
         )
         self.toolset_failures = counter(
@@ -132,8 +134,9 @@ class PrometheusHook:
 
     content_type = CONTENT_TYPE_PLAIN_0_0_4
 
-    def __init__(self, metrics: Metrics | None = None) -> None:
+    def __init__(self, metrics: Metrics | None = None, monotonic: Callable[[], float] = time.monotonic) -> None:
         self.metrics = metrics or process_metrics()
+        self._monotonic = monotonic
 
     def __call__(self, event: Event) -> None:
         match event:
@@ -145,7 +148,7 @@ class PrometheusHook:
                 self._tool_call_finished(event)
             case ToolCircuitChanged():
                 labels = self.metrics.bounded["circuits"](event.cluster, event.agent, event.tool, event.host)
-                self.metrics.tool_circuits.labels(*labels).set(_CIRCUITS[event.state])
+                self.metrics.tool_circuits.labels(*labels).set_function(self._circuit(event))
             case RunStarted():
                 self._run_started(event)
             case RunFinished():
@@ -158,6 +161,12 @@ class PrometheusHook:
                 ).inc()
             case Unexpected():
                 self.metrics.unexpected.inc()
+
+    def _circuit(self, event: ToolCircuitChanged) -> Callable[[], float]:
+        """Return what says at each scrape how the breaker is: nobody tells that the time of an open one is over."""
+        over = self._monotonic() + event.left if event.state == "open" else math.inf
+        state = float(_CIRCUITS[event.state])
+        return lambda: _CIRCUITS["half_open"] if self._monotonic() >= over else state
 
     def _request_finished(self, event: RequestFinished) -> None:
         method = event.method if event.method in _METHODS else OTHER

@@ -82,7 +82,7 @@ async def test_a_breaker_that_closed_is_told_too(store: Store):
     while breaker.left:
         await services.clock.sleep(breaker.left)
     await chat(services, session="talk")
-    assert [e.state for e in services.seen if isinstance(e, ToolCircuitChanged)] == ["open", "closed"]
+    assert [e.state for e in services.seen if isinstance(e, ToolCircuitChanged)] == ["open", "half_open", "closed"]
     assert (await status(await serving(store, shop("x"), ScriptedModel("x")))).circuits == []
 
 

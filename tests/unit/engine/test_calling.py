@@ -126,6 +126,13 @@ class TestRetries:
         assert "no answer within 0.05 s" in text_of(done)
 
 
+PLACE = "api.example.com:443"
+
+
+def changes(at: Desk) -> list[tuple[str, str, float]]:
+    return [(e.host, e.state, e.left) for e in at.seen if isinstance(e, ToolCircuitChanged)]
+
+
 class TestCircuitBreaker:
     async def broken(self, at: Desk, times: int, *answers: Any) -> Any:
         tool = at.tool(*[down()] * times, *(answers or ("back",)))
@@ -144,8 +151,7 @@ class TestCircuitBreaker:
         assert (len(tool.keys), done.attempts) == (2, 0)
         await at.clock.advance(10)
         assert text_of(await at.call(tool)) == "back"
-        states = [(e.host, e.state) for e in at.seen if isinstance(e, ToolCircuitChanged)]
-        assert states == [("api.example.com:443", "open"), ("api.example.com:443", "closed")]
+        assert changes(at) == [(PLACE, "open", 10), (PLACE, "half_open", 0), (PLACE, "closed", 0)]
 
     async def test_by_default_after_five(self, make: Any):
         at = make()
@@ -162,6 +168,21 @@ class TestCircuitBreaker:
         assert (await at.call(tool)).outcome == "circuit_open"
         await at.clock.advance(1)
         assert (await at.call(tool)).outcome == "ok"
+        tried = [(PLACE, "half_open", 0), (PLACE, "open", 10), (PLACE, "half_open", 0), (PLACE, "closed", 0)]
+        assert changes(at) == [(PLACE, "open", 10), *tried]
+
+    async def test_each_change_is_told_once_whoever_brings_it_about(self, make: Any):
+        """Calls that began before it opened end after: neither do they open it again, nor close it unseen."""
+        at = make(circuit_breaker={"failures": 2, "reset": "10s"})
+        late, failing = at.tool("fine"), at.tool(down())
+        late.hold = asyncio.Event()
+        waiting = asyncio.create_task(at.call(late))
+        await at.clock.settle()
+        await asyncio.gather(*(at.call(failing) for _ in range(4)))
+        assert changes(at) == [(PLACE, "open", 10)]
+        late.hold.set()
+        assert (await waiting).outcome == "ok"
+        assert changes(at) == [(PLACE, "open", 10), (PLACE, "closed", 0)]
 
     async def test_only_one_call_tries(self, make: Any):
         at = make(circuit_breaker={"failures": 1, "reset": "10s"})

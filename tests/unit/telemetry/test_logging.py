@@ -80,6 +80,7 @@ def test_a_request_is_one_line_in_cloud_loggings_format(capsys: pytest.CaptureFi
         (ToolCallFinished("r", "c", "a", "t", 0.1, "ok", attempts=2, cache=None), "DEBUG"),
         (ToolCallFinished("r", "c", "a", "t", 0.1, "ok", attempts=0, cache="hit"), "DEBUG"),
         (ToolCircuitChanged("c", "a", "t", "api.example.com:443", "open", 5, 30.0), "WARNING"),
+        (ToolCircuitChanged("c", "a", "t", "", "half_open", 5, 0.0), "INFO"),
         (ToolCircuitChanged("c", "a", "t", "", "closed", 0, 0.0), "INFO"),
         (ToolsetFailed("c", "a", "t", "no answer"), "WARNING"),
         (Unexpected("GET /x", "KeyError('x')", "Traceback …"), "ERROR"),

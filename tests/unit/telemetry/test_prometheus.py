@@ -97,6 +97,24 @@ def test_repeats_the_cache_and_circuit_breakers_of_tools(hook: PrometheusHook):
         assert value(hook, "tool_circuit_state", host="api.example.com:443", **names) == number
 
 
+def test_a_circuit_whose_time_is_over_is_half_open_though_nobody_calls():
+    now = 100.0
+    hook = PrometheusHook(Metrics(), monotonic=lambda: now)
+    at = {"cluster": "c", "agent": "a", "tool": "search", "host": "api.example.com:443"}
+    hook(ToolCircuitChanged("c", "a", "search", "api.example.com:443", "open", 5, 30.0))
+    states = []
+    for now in (100.0, 129.9, 130.0, 9999.0):  # noqa: B007 - what the hook's clock says
+        assert f"\n{_SERIES} {value(hook, 'tool_circuit_state', **at)}\n" in hook.render().decode()
+        states.append(value(hook, "tool_circuit_state", **at))
+    assert states == [2, 2, 1, 1]
+    for state, number in (("half_open", 1), ("open", 2), ("closed", 0)):
+        hook(ToolCircuitChanged("c", "a", "search", "api.example.com:443", state, 5, 30.0))
+        assert value(hook, "tool_circuit_state", **at) == number
+
+
+_SERIES = 'goagents_tool_circuit_state{agent="a",cluster="c",host="api.example.com:443",tool="search"}'
+
+
 def test_series_are_bounded_whatever_comes(hook: PrometheusHook):
     for n in range(MAX_SERIES + 50):
         hook(request(method=f"M{n}"))

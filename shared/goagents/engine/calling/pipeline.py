@@ -16,7 +16,7 @@ from goagents.tools.redaction import Redactor
 
 from .breaker import CircuitBreaker, CircuitOpen
 from .caching import ResultCache, key_of
-from .circuits import tell
+from .circuits import emit, tell
 from .foreign import checked, tell_defect
 from .output import bounded, redacted
 from .results import Done
@@ -124,18 +124,20 @@ class Passage:
         """Make the call unless its server failed again and again."""
         around, spec = self.around, self.tool.spec
         breaker = around.state.breaker(around.entry(spec.name), place or "", spec, around.clock)
-        before = breaker.state
         try:
             probe = breaker.admit()
         except CircuitOpen as refused:
             failures = f"{breaker.failures} calls of {place or 'the tool'} failed in a row"
             text = f"The call is not made: {failures}. Try again in {refused.left:.3g} s, or do without."
             return _said("circuit_open", text, refused.left)
+        if probe:
+            emit(around, spec.name, place or "", breaker)
         try:
             done = await self._persistent()
         except BaseException:
             breaker.released(probe=probe)
             raise
+        before = breaker.state  # of now: other calls may have changed it meanwhile, and have told so
         _judge(breaker, done, probe=probe)
         await tell(around, spec.name, place or "", breaker, before)
         return done
