@@ -17,7 +17,7 @@ from goagents.tools.http_url import UrlTemplate
 
 FORM_TYPE = "application/x-www-form-urlencoded"
 # RFC 9110's own business, or ours: an argument must not forge them. OpenAPI says to ignore the first three.
-_RESERVED_HEADERS = frozenset(
+RESERVED_HEADERS = frozenset(
     {"accept", "content-type", "authorization", "host", "content-length", "transfer-encoding", "connection", "cookie",
      "te", "trailer", "upgrade", "expect", "accept-encoding", "proxy-authorization", "idempotency-key"}
 )  # fmt: skip
@@ -115,7 +115,7 @@ def _parameters(
 
 def _is_fixed(name: str, where: str, fixed: Fixed) -> bool:
     if where == "header":
-        return name.lower() in _RESERVED_HEADERS or name.lower() in fixed.headers
+        return name.lower() in RESERVED_HEADERS or name.lower() in fixed.headers
     return where == "query" and name in fixed.query
 
 

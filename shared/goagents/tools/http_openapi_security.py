@@ -7,7 +7,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from goagents.tools.http_openapi_document import Document, Unsupported, mapping
+from goagents.tools.http_openapi_operation import RESERVED_HEADERS
 
+_MEANT_FOR_KEYS = frozenset({"authorization", "cookie", "proxy-authorization"})
 _TOKENS = frozenset({"oauth2", "openIdConnect"})
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,128}")
 
@@ -68,6 +70,10 @@ def _credential(name: str, text: str, scheme: Mapping[str, Any]) -> Credential:
             raise Unsupported(f"the scheme `{name}` says not where its key goes; write `headers`")
         if where != "query" and not _HEADER_NAME.fullmatch(key):
             raise Unsupported(f"the key of the scheme `{name}` has a name that no {where} can have")
+        if where == "header" and key.lower() in RESERVED_HEADERS - _MEANT_FOR_KEYS:
+            raise Unsupported(
+                f"the key of the scheme `{name}` would be sent as the header `{key}`, which means something else"
+            )
         return Credential(where, key, text)
     how = str(scheme.get("scheme", "")).lower()
     if kind in _TOKENS or (kind == "http" and how == "bearer"):

@@ -25,6 +25,10 @@ SCHEMES = {
     "biscuit": {"type": "apiKey", "in": "cookie", "name": "session"},
     "cert": {"type": "mutualTLS"},
     "digest": {"type": "http", "scheme": "digest"},
+    "host": {"type": "apiKey", "in": "header", "name": "Host"},
+    "hops": {"type": "apiKey", "in": "header", "name": "transfer-encoding"},
+    "plain": {"type": "apiKey", "in": "header", "name": "Authorization"},
+    "sweet": {"type": "apiKey", "in": "header", "name": "Cookie"},
     "other": {"$ref": "#/components/securitySchemes/head"},
 }
 
@@ -57,6 +61,8 @@ def written(tmp_path: Path, base: str, *ways: dict[str, Any], **operation: Any) 
         ("head", "${KEY}", "X-Key", "[redacted]"),
         ("other", "v1 ${KEY}", "X-Key", "[redacted]"),
         ("biscuit", "${KEY}", "Cookie", "session=[redacted]"),
+        ("plain", "${KEY}", "Authorization", "[redacted]"),
+        ("sweet", "${KEY}", "Cookie", "[redacted]"),
         ("token", "in-the-file", "Authorization", "Bearer in-the-file"),
         ("login", "ada:1234", "Authorization", "Basic YWRhOjEyMzQ="),
     ],
@@ -105,6 +111,8 @@ async def test_values_go_to_the_declared_server_only(opener: Opener, serve: Serv
         ({"tokn": "x"}, "`security` names 'tokn', and the document's schemes are `token`, `login`"),
         ({"cert": "x"}, r"the scheme `cert` \(mutualTLS\) needs more than a value"),
         ({"digest": "x"}, r"the scheme `digest` \(http digest\) needs more than a value"),
+        ({"host": "x"}, "the key of the scheme `host` would be sent as the header `Host`, which means something else"),
+        ({"hops": "x"}, "as the header `transfer-encoding`, which means something else"),
         ({"token": "${UNSET}"}, "UNSET"),
     ],
 )
