@@ -12,7 +12,7 @@ from pydantic import (
     model_validator,
 )
 from pydantic.json_schema import JsonSchemaValue
-from pydantic_core import CoreSchema
+from pydantic_core import CoreSchema, PydanticCustomError
 
 from .types import Duration, Integer, Model
 
@@ -57,6 +57,13 @@ class CircuitBreakerSpec(Model):
     reset: Duration = Field(
         30.0, gt=0, le=3600, description="How long it is not called; then one call tries whether it is back."
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _off(cls, value: Any) -> Any:
+        if value is False:
+            raise PydanticCustomError("circuit_breaker", "must be a mapping; `failures: 0` in it turns it off")
+        return value
 
 
 class RateLimitSpec(Model):

@@ -18,12 +18,11 @@ from .models import nearest
 from .plugins import names
 from .problems import error_at
 from .references import looks_secret, parse, references
-from .tools import HttpToolSpec, McpToolSpec, ToolSpec, WebsocketToolSpec
+from .tools import BUILT_IN, HttpToolSpec, McpToolSpec, ToolSpec, WebsocketToolSpec
 from .websocket import ReconnectSpec
 
 _PLACEHOLDER = re.compile(r"\{([A-Za-z0-9_.-]+)\}")
 _WORD = re.compile(r"[^\s/\\${}]+")
-_BUILT_IN = ("http", "mcp", "websocket", "python")
 
 
 def check_tools(cluster: AgentCluster, node: Node) -> Iterator[FieldError]:
@@ -103,7 +102,7 @@ def warn_config(config: Config, sections: Node, environ: Mapping[str, str]) -> I
             yield error_at(sections, f"tool_functions.{name}.source", f"there is no file {function.source}")
     for i, kind in enumerate(config.allow.tool_types):
         path = f"allow.tool_types.{i}"
-        if kind in _BUILT_IN:
+        if kind in BUILT_IN:
             yield error_at(sections, path, f"the type '{kind}' is built in, and needs no entry")
         elif kind not in names():
             guess = nearest(kind, names())

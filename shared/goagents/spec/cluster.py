@@ -10,7 +10,7 @@ from pydantic_core import PydanticCustomError
 from .hosts import HostList, HostPattern, literal_place
 from .models import nearest
 from .tools import HttpToolSpec, JsonSchema, McpToolSpec, ToolSpec, WebsocketToolSpec
-from .types import DnsLabel, Duration, Integer, Model, ShortText
+from .types import DnsLabel, Duration, Integer, Model, ShortText, wrong_at
 
 API_VERSION = "goagents.dev/v1"
 KIND = "AgentCluster"
@@ -122,7 +122,7 @@ class ContextPolicy(Model):
     @model_validator(mode="after")
     def _keeps_less(self) -> Self:
         if self.keep_tokens is not None and self.keep_tokens >= self.max_tokens:
-            raise PydanticCustomError("context", "`keep_tokens` is not less than `max_tokens`")
+            raise wrong_at(("keep_tokens",), "context", "`keep_tokens` is not less than `max_tokens`")
         return self
 
     @property
@@ -187,21 +187,19 @@ class AgentSpec(Model):
         if self.allowed_hosts is None:
             return self
         allowed = HostList(self.allowed_hosts)
-        for tool in self.tools:
+        for i, tool in enumerate(self.tools):
             for field, url in urls_of(tool):
                 place = literal_place(url)
                 if place is not None and not allowed.allows(*place):
-                    raise PydanticCustomError(
-                        "allowed_hosts",
-                        "`{field}` of the tool '{tool}': {refusal}; add the host, or change the tool",
-                        {"field": field, "tool": tool.name, "refusal": allowed.refusal(place[0])},
-                    )
+                    reason = f"`{field}` of the tool '{tool.name}': {allowed.refusal(place[0])}"
+                    message = f"{reason}; add the host, or change the tool"
+                    raise wrong_at(("tools", i, field), "allowed_hosts", message)
         return self
 
     @model_validator(mode="after")
     def _instances(self) -> Self:
         if self.max_instances is not None and (self.min_instances or 0) > self.max_instances:
-            raise PydanticCustomError("instances", "`min_instances` is more than `max_instances`")
+            raise wrong_at(("min_instances",), "instances", "`min_instances` is more than `max_instances`")
         return self
 
 
@@ -223,13 +221,13 @@ class AgentCluster(Model):
     @model_validator(mode="after")
     def _instances_fit(self) -> Self:
         slots = self.spec.resource_policy.max_concurrent_agents
-        for agent in self.spec.agents:
+        for i, agent in enumerate(self.spec.agents):
             for field in ("min_instances", "max_instances"):
                 if (getattr(agent, field) or 0) > slots:
-                    raise PydanticCustomError(
+                    raise wrong_at(
+                        ("spec", "agents", i, field),
                         "instances",
-                        "`{field}` of the agent '{agent}' is more than `max_concurrent_agents` ({slots})",
-                        {"field": field, "agent": agent.name, "slots": slots},
+                        f"`{field}` of the agent '{agent.name}' is more than `max_concurrent_agents` ({slots})",
                     )
         return self
 

@@ -21,7 +21,7 @@ from .mcp_oauth import McpOAuthConfig
 from .models import alias_cycle
 from .python import PythonConfig, ToolFunctionConfig
 from .tools import HeaderName, HeaderValue
-from .types import DnsLabel, Duration, HttpUrl, Integer, Model, ShortText, Size, no_boolean
+from .types import DnsLabel, Duration, HttpUrl, Integer, Model, ShortText, Size, no_boolean, wrong_at
 from .webhooks import is_signing_key
 
 Port = Annotated[int, Field(ge=1, le=65_535), BeforeValidator(no_boolean)]
@@ -160,11 +160,11 @@ class AuthConfig(Model):
     @model_validator(mode="after")
     def _keys_fit_mode(self) -> Self:
         if self.mode == "api_key" and not self.api_keys:
-            raise PydanticCustomError("auth", "the mode `api_key` needs at least one entry in `api_keys`")
+            raise wrong_at(("mode",), "auth", "the mode `api_key` needs at least one entry in `api_keys`")
         if self.mode != "api_key" and self.api_keys:
-            raise PydanticCustomError("auth", "`api_keys` are of no use in this mode; write `mode: api_key`")
+            raise wrong_at(("mode",), "auth", "`api_keys` are of no use in this mode; write `mode: api_key`")
         if len({key.hash for key in self.api_keys}) < len(self.api_keys):
-            raise PydanticCustomError("auth", "two entries of `api_keys` have the same key")
+            raise wrong_at(("api_keys",), "auth", "two entries of `api_keys` have the same key")
         return self
 
 
@@ -278,12 +278,14 @@ class McpServerConfig(Model):
 
     @model_validator(mode="after")
     def _one_transport(self) -> Self:
-        if (self.command is None) == (self.url is None):
-            raise PydanticCustomError("mcp_server", "needs either `command` or `url`")
+        if self.command is not None and self.url is not None:
+            raise wrong_at(("url",), "mcp_server", "stands beside `command`, and a server has one of them: remove one")
+        if self.command is None and self.url is None:
+            raise PydanticCustomError("mcp_server", "needs `command`, for a program to start, or `url`")
         if self.command is None and (self.args or self.env):
-            raise PydanticCustomError("mcp_server", "`args` and `env` go with `command`")
+            raise wrong_at(("args" if self.args else "env",), "mcp_server", "`args` and `env` go with `command`")
         if self.url is None and self.headers:
-            raise PydanticCustomError("mcp_server", "`headers` go with `url`")
+            raise wrong_at(("headers",), "mcp_server", "`headers` go with `url`")
         if self.oauth is not None and self.url is None:
             raise PydanticCustomError("mcp_server", "`oauth` goes with `url`; a program gets its credentials by `env`")
         if self.oauth is not None and any(name.lower() == "authorization" for name in self.headers):

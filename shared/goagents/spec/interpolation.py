@@ -8,7 +8,7 @@ from goagents.errors import ConfigurationError, FieldError
 from .cluster import AgentCluster
 from .config import Config
 from .references import ENVIRONMENT, Parts, Reference, escape, parse, references
-from .tools import HttpToolSpec, McpToolSpec, PythonToolSpec
+from .tools import BUILT_IN, HttpToolSpec, McpToolSpec, PythonToolSpec
 
 __all__ = [
     "Reference",
@@ -165,6 +165,12 @@ def _forbidden_tools(cluster: AgentCluster, config: Config) -> Iterator[FieldErr
                     f"{path}.target",
                     f"{tool.target} is not on the server's `allow.python` list; a cluster received over HTTP needs it"
                     " there",
+                )
+            elif tool.type not in BUILT_IN and tool.type not in config.allow.tool_types:
+                yield FieldError(
+                    f"{path}.type",
+                    f"the type {tool.type!r} is not on the server's `allow.tool_types` list; a cluster received over "
+                    "HTTP needs it there",
                 )
 
 

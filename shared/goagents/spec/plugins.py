@@ -3,6 +3,7 @@
 Such an entry point leads to a function, which a `python` tool may name, or to a `ToolType`, which is a `type` of tool.
 """
 
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -14,6 +15,7 @@ from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, InitErrorDetails, PydanticCustomError, core_schema
 
 from .models import nearest
+from .types import wrong_at
 
 GROUP = "goagents.tools"
 _STORED, _POSTED = "stored", "tool_types"
@@ -76,11 +78,24 @@ def tool_type(name: str) -> ToolType:
     return found
 
 
+def imported_spec(name: str) -> type[BaseModel] | None:
+    """Return the model of the type `name` where its package has been imported; nothing is imported for it."""
+    point = _found().get(name)
+    if point is None or point.module not in sys.modules:
+        return None
+    try:
+        found = tool_type(name)
+    except PluginError:
+        return None
+    return found.spec if isinstance(found.spec, type) and issubclass(found.spec, BaseModel) else None
+
+
 @dataclass(frozen=True)
 class OtherTypes:
     """Makes a union of tool types take those of packages too.
 
-    `base` is what their models extend; `absent` that of an entry in the store whose package is not here any more.
+    `base` is what their models extend; `absent` that of an entry in the store whose package is not here any more, and
+    of one received over HTTP whose type is not allowed.
     """
 
     known: tuple[str, ...]
@@ -110,10 +125,7 @@ class OtherTypes:
         context = info.context or {}
         allowed = context.get(_POSTED)
         if allowed is not None and kind not in allowed and kind in names():
-            raise _wrong_type(
-                f"the type {kind!r} is not on the server's `allow.tool_types` list; a cluster received over HTTP "
-                "needs it there"
-            )
+            return self.absent.model_validate(value)  # not even imported; `check_untrusted` refuses it, with all else
         try:
             spec = self._spec(kind)
         except PluginError as error:
@@ -140,8 +152,7 @@ class OtherTypes:
 
 
 def _wrong_type(message: str) -> ValidationError:
-    reason = PydanticCustomError("tool_type", "{reason}", {"reason": message})
-    return ValidationError.from_exception_data("tool", [InitErrorDetails(type=reason, loc=("type",), input=None)])
+    return wrong_at(("type",), "tool_type", message)
 
 
 def _hinted(error: ValidationError, spec: type[BaseModel]) -> ValidationError:

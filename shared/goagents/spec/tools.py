@@ -9,7 +9,7 @@ from pydantic_core import PydanticCustomError
 from .calling import CircuitBreakerSpec, RateLimitSpec, RetrySpec
 from .plugins import OtherTypes
 from .python import PythonTarget
-from .types import Duration, HttpUrl, Integer, Model, ShortText, Size, ToolName
+from .types import Duration, HttpUrl, Integer, Model, ShortText, Size, ToolName, wrong_at
 from .websocket import (
     CALL_KEY,
     HANDSHAKE_HEADERS,
@@ -28,6 +28,7 @@ Method = Literal["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"]
 Effect = Literal["read", "idempotent", "unsafe"]
 Approval = Literal["never", "unsafe", "always"]
 UnknownOutcome = Literal["tell", "wait"]
+BUILT_IN = ("http", "mcp", "websocket", "python")
 MAX_CACHE_TTL = 30 * 86_400.0
 _READING_METHODS = frozenset({"GET", "HEAD"})
 
@@ -127,11 +128,11 @@ class BaseToolSpec(Model):
     @model_validator(mode="after")
     def _caches_reads(self) -> Self:
         if self.cache_ttl is not None and self.known_effect not in ("read", None):
-            raise PydanticCustomError(
+            raise wrong_at(
+                ("cache_ttl",),
                 "cache_ttl",
-                "`cache_ttl` keeps answers of `read` calls only, and this tool's are `{effect}`: write `effect: read` "
-                "if repeating a call changes nothing, or remove `cache_ttl`",
-                {"effect": self.known_effect},
+                f"`cache_ttl` keeps answers of `read` calls only, and this tool's are `{self.known_effect}`: write "
+                "`effect: read` if repeating a call changes nothing, or remove `cache_ttl`",
             )
         return self
 
@@ -197,7 +198,7 @@ class HttpToolSpec(BaseToolSpec):
             raise PydanticCustomError("http_form", "needs `url`, or `openapi`")
         if (self.parameters is None) != (self.method is None):
             given, absent = ("method", "parameters") if self.parameters is None else ("parameters", "method")
-            raise PydanticCustomError("http_form", f"`{given}` needs `{absent}` beside it: together they are one call")
+            raise wrong_at((given,), "http_form", f"`{given}` needs `{absent}` beside it: together they are one call")
         if self.parameters is not None:
             self._refuse("parameters", ("methods",))
         return self
@@ -207,7 +208,7 @@ class HttpToolSpec(BaseToolSpec):
             if not getattr(self, name):
                 continue
             reason = f"needs `{needs}`" if needs else f"does not go together with `{beside}`"
-            raise PydanticCustomError("http_form", f"`{name}` {reason}")
+            raise wrong_at((name,), "http_form", f"`{name}` {reason}")
 
 
 class McpToolSpec(BaseToolSpec):
@@ -276,7 +277,7 @@ class WebsocketToolSpec(BaseToolSpec):
         for name in value:
             if name.lower() in HANDSHAKE_HEADERS:
                 hint = "; write `subprotocols`" if name.lower() == "sec-websocket-protocol" else ""
-                raise PydanticCustomError("websocket_form", f"{name} belongs to the handshake{hint}")
+                raise wrong_at((name,), "websocket_form", f"{name} belongs to the handshake{hint}")
         return value
 
     @model_validator(mode="after")
@@ -284,13 +285,14 @@ class WebsocketToolSpec(BaseToolSpec):
         collects = self.mode == "collect"
         for name in ("correlation",) if collects else ("until", "max_messages", "unsubscribe"):
             if getattr(self, name) is not None:
-                self._wrong(f"`{name}` does not go together with `mode: {self.mode}`")
+                self._wrong(f"`{name}` does not go together with `mode: {self.mode}`", name)
         if collects and self.until is None:
-            self._wrong("`mode: collect` needs `until`: when does it end?")
+            self._wrong("`mode: collect` needs `until`: when does it end?", "mode")
         if self.until and self.until.count and self.max_messages and self.until.count > self.max_messages:
-            self._wrong("`until.count` is more than `max_messages`")
+            self._wrong("`until.count` is more than `max_messages`", "until", "count")
         if collects and self.connection == "shared" and self.sends and self.unsubscribe is None:
-            self._wrong("`connection: shared` needs `unsubscribe`: a subscription would go on into the next call")
+            reason = "`connection: shared` needs `unsubscribe`: a subscription would go on into the next call"
+            self._wrong(reason, "connection")
         self._check_placeholders()
         if self.correlation is not None:
             self._check_correlation(self.correlation.field)
@@ -320,28 +322,29 @@ class WebsocketToolSpec(BaseToolSpec):
         for name in ("message", "unsubscribe"):
             for found in placeholders(getattr(self, name)):
                 if found not in known:
-                    self._wrong(f"`{{{found}}}` in `{name}` is no property of the tool's `parameters`")
+                    self._wrong(f"`{{{found}}}` in `{name}` is no property of the tool's `parameters`", name)
 
     def _check_correlation(self, path: str) -> None:
+        place = ("correlation", "field")
         if self.message is None:
             if path.partition(".")[0] in self.arguments.get("properties", {}):
-                self._wrong("the `correlation.field` is filled in for each call; remove it from `parameters`")
+                self._wrong("the `correlation.field` is filled in for each call; remove it from `parameters`", *place)
             return
         value = self.message
         if not isinstance(value, dict):
-            self._wrong("`correlation` needs a `message` that is an object")
+            self._wrong("`correlation` needs a `message` that is an object", "message")
         for key in path.split("."):
             if isinstance(value, str) and PLACEHOLDER.fullmatch(value):
                 return  # an argument that may be an object
             if not isinstance(value, dict):
-                self._wrong("`correlation.field` leads through something that is no object in `message`")
+                self._wrong("`correlation.field` leads through something that is no object in `message`", *place)
             if key not in value:
                 return
             value = value[key]
-        self._wrong("the `correlation.field` is filled in for each call; remove it from `message`")
+        self._wrong("the `correlation.field` is filled in for each call; remove it from `message`", "message")
 
-    def _wrong(self, reason: str) -> NoReturn:
-        raise PydanticCustomError("websocket_form", reason)
+    def _wrong(self, reason: str, *location: str) -> NoReturn:
+        raise wrong_at(location, "websocket_form", reason)
 
 
 class PythonToolSpec(BaseToolSpec):
@@ -365,7 +368,7 @@ class PythonToolSpec(BaseToolSpec):
 
 
 class AbsentToolSpec(BaseToolSpec):
-    """A tool in the store whose type came with a package that is not installed here (any more)."""
+    """A tool whose type is not known here: its package is not installed any more, or nobody allowed it."""
 
     model_config = ConfigDict(extra="allow")
     type: ShortText
@@ -374,5 +377,5 @@ class AbsentToolSpec(BaseToolSpec):
 ToolSpec = Annotated[
     HttpToolSpec | McpToolSpec | WebsocketToolSpec | PythonToolSpec,
     Field(discriminator="type"),
-    OtherTypes(("http", "mcp", "websocket", "python"), BaseToolSpec, AbsentToolSpec),
+    OtherTypes(BUILT_IN, BaseToolSpec, AbsentToolSpec),
 ]

@@ -12,9 +12,10 @@ from pydantic import (
     ConfigDict,
     PlainSerializer,
     StringConstraints,
+    ValidationError,
     WithJsonSchema,
 )
-from pydantic_core import PydanticCustomError
+from pydantic_core import InitErrorDetails, PydanticCustomError
 
 MAX_DURATION = 366 * 86_400.0
 MAX_SIZE = 1 << 40
@@ -104,6 +105,12 @@ def format_size(size: int) -> str | int:
         if size and size % _SIZE_UNITS[unit] == 0:
             return f"{size // _SIZE_UNITS[unit]}{unit}"
     return size
+
+
+def wrong_at(location: tuple[str | int, ...], kind: str, message: str) -> ValidationError:
+    """Return what a model's validator raises where what is wrong is about one field, which `location` leads to."""
+    reason = PydanticCustomError(kind, "{reason}", {"reason": message})
+    return ValidationError.from_exception_data(kind, [InitErrorDetails(type=reason, loc=location, input=None)])
 
 
 def no_boolean(value: Any) -> Any:

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Self
 from pydantic import AfterValidator, Field, StringConstraints, WithJsonSchema, model_validator
 from pydantic_core import PydanticCustomError
 
-from .types import Duration, Integer, Model
+from .types import Duration, Integer, Model, wrong_at
 
 MAX_MESSAGES = 1000
 CALL_KEY = "call.key"
@@ -108,7 +108,8 @@ class UntilSpec(Model):
     @model_validator(mode="after")
     def _condition(self) -> Self:
         if (self.field is None) == ("equals" in self.model_fields_set):
-            raise PydanticCustomError("websocket_until", "`field` and `equals` go together")
+            given = "equals" if self.field is None else "field"
+            raise wrong_at((given,), "websocket_until", "`field` and `equals` go together")
         if self.count is None and self.field is None and self.silence is None:
             raise PydanticCustomError("websocket_until", "needs `count`, `field` with `equals`, or `silence`")
         return self

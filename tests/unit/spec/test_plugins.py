@@ -15,6 +15,7 @@ from goagents.errors import ConfigurationError, ToolUnavailable
 from goagents.spec import plugins
 from goagents.spec.cluster import AgentCluster
 from goagents.spec.config import Config
+from goagents.spec.interpolation import check_untrusted
 from goagents.spec.load import load_text, parse_cluster
 from goagents.spec.plugins import STORED
 from goagents.spec.tools import AbsentToolSpec
@@ -86,13 +87,18 @@ class TestInstalled:
             ),
             (
                 "type: acme, name: x, greting: hi",
-                "10:38: spec.agents.0.tools.0.greting: unknown field; did you mean 'g",
+                "10:29: spec.agents.0.tools.0.greting: unknown field; did you mean 'g",
             ),
             (
                 "type: acme, name: x, greeting: a, bell: {rings: 10}",
                 "10:56: spec.agents.0.tools.0.bell.rings: should be",
             ),
             ("type: acme, name: x, greeting: a, bell: {pause: soon}", "tools.0.bell.pause: is not a duration"),
+            ("type: acme, name: x, greeting: a, bell: 3", "tools.0.bell: must be a mapping with `rings`, `pause`"),
+            (
+                "type: acme, name: x, greeting: a, cache_ttl: 60d",
+                "tools.0.cache_ttl: should be less than or equal to 30d",
+            ),
             ("type: acme, name: 'a b', greeting: a", "must be 1 to 64 letters, digits"),
             ("type: acne, name: x", "10:14: spec.agents.0.tools.0.type: unknown type 'acne'; did you mean 'acme'?"),
             ("type: acme-shout, name: x", "the entry point 'acme-shout' leads to no `goagents.spec.plugins.ToolType`"),
@@ -107,11 +113,16 @@ class TestInstalled:
         assert any(message in error for error in errors), errors
 
     def test_a_cluster_received_over_http_has_the_types_of_the_configuration(self):
-        with pytest.raises(
-            ConfigurationError, match=r"tools\.0\.type: the type 'acme' is not on the server's `allow\.to"
-        ):
-            posted(ACME)
+        entry = {**ACME, "headers": {"X": "${HOME}"}}
+        cluster = parse_cluster(json.dumps(manifest(entry)).encode(), "application/json")
+        assert type(cluster.spec.agents[0].tools[0]) is AbsentToolSpec
+        found = {each.path: each.message for each in check_untrusted(cluster, Config())}
+        assert set(found) == {"spec.agents.0.tools.0.headers.X", "spec.agents.0.tools.0.type"}
+        assert "the type 'acme' is not on the server's `allow.tool_types` list" in found["spec.agents.0.tools.0.type"]
         assert "acme_tools" not in sys.modules  # what is not named is not even imported
+        allowed = Config.model_validate({"allow": {"tool_types": ["acme"]}})
+        cluster = parse_cluster(json.dumps(manifest(ACME)).encode(), "application/json", allowed.allow.tool_types)
+        assert check_untrusted(cluster, allowed) == []
         assert posted(ACME, "acme").greeting == "Hello"
 
     async def test_its_toolset_is_built(self):
