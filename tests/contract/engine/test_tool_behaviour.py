@@ -14,7 +14,7 @@ from goagents.messages import TextPart, ToolResultPart
 from goagents.resources import ToolStatus
 from goagents.spec.config import Config
 from goagents.store.base import Store
-from goagents.telemetry.base import ToolCallFinished, ToolCircuitChanged
+from goagents.telemetry.base import ToolCallFinished, ToolCircuitChanged, Unexpected
 from goagents.testing.models import ScriptedModel
 from goagents.testing.tools import StaticToolset, function_tool
 from goagents.tools.base import Toolset
@@ -138,3 +138,18 @@ async def test_repeats_are_counted(store: Store, retries: int):
     await chat(services, session="talk")
     (event,) = [e for e in services.seen if isinstance(e, ToolCallFinished)]
     assert (event.attempts, event.outcome) == ((3, "ok") if retries else (1, "error"))
+
+
+@pytest.mark.parametrize("given", [None, {"rows": []}, SystemExit(2), KeyboardInterrupt(), RuntimeError("odd")])
+async def test_a_tool_that_is_none_of_ours_ends_no_run(store: Store, given: Any):
+    async def look(_: Mapping[str, Any]) -> Any:
+        if isinstance(given, BaseException):
+            raise given
+        return given
+
+    toolset = StaticToolset([function_tool("look", look, effect="read")])
+    services = await serving(store, toolset, ScriptedModel(LOOK, "I could not look."))
+    assert (await chat(services, session="talk")).message.text == "I could not look."
+    (part,) = results(await conversation(services, "talk"))
+    assert (part.is_error, texts([part])) == (True, ["The tool failed unexpectedly."])
+    assert [event.where for event in services.seen if isinstance(event, Unexpected)] == ["tool look"]

@@ -11,6 +11,7 @@ from tests.support.engine import ALICE, Engine, applied, engine, manifest
 
 from goagents.app import TOOLSETS, ResolverFactory, load_by_name, retire_services
 from goagents.engine import clusters, controls, runs
+from goagents.engine.calling import foreign
 from goagents.engine.execution.opening import LEAST, MOST, RETRY_AFTER
 from goagents.engine.execution.toolbox import PATIENCE
 from goagents.errors import ConfigurationError, RunCancelled, StoreUnavailable, ToolUnavailable
@@ -355,6 +356,23 @@ async def test_what_raises_while_it_is_closed_keeps_nothing_else_open(store: Sto
         ("asking whether tool broken has changed", "RuntimeError('asked')"),
         ("closing tool broken", "RuntimeError('closing')"),
     ]
+
+
+class Stays(StaticToolset):
+    """A toolset whose closing does not end."""
+
+    async def aclose(self) -> None:
+        await asyncio.Event().wait()
+
+
+async def test_what_does_not_close_is_left_after_a_while(store: Store, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(foreign, "CLOSING", 0.05)
+    stays, sound = Stays([]), StaticToolset([function_tool("fine", fine)])
+    async with bench(store, stays=stays, sound=sound) as at:
+        await at.apply([entry("stays"), entry("sound")])
+        assert (await at.offered())[1] == ["fine"]
+    assert sound.closed
+    assert [event.where for event in at.services.seen if isinstance(event, Unexpected)] == ["closing tool stays"]
 
 
 async def test_tools_are_offered_in_the_order_of_the_file_whichever_opens_first(store: Store):
