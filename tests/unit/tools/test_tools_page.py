@@ -1,16 +1,20 @@
 """The examples of docs/tools.md load, and open as what the page says."""
 
+import importlib
 import re
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
+from tests.support.http_tools import CONTEXT, text_of
 
+from goagents.app import load_by_name
+from goagents.errors import ConfigurationError
 from goagents.net.address_guard import AddressGuard
 from goagents.spec.allow import AllowConfig
 from goagents.spec.config import Config
+from goagents.spec.interpolation import Resolver
 from goagents.spec.tools import HttpToolSpec, PythonToolSpec
 from goagents.tools.base import ToolEnvironment
 from goagents.tools.http import build
@@ -37,9 +41,11 @@ async def test_an_example_opens(name: str):
     await toolset.aclose()
 
 
-async def test_the_python_examples_are_tools_and_a_type(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    functions, kind = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
-    (tmp_path / "page_of_tools.py").write_text(functions, encoding="utf-8")
+PYTHON = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+
+
+async def test_the_python_examples_are_tools(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "page_of_tools.py").write_text(PYTHON[0], encoding="utf-8")
     for name, effect in (("quote", "read"), ("reserve", "idempotent")):
         spec = PythonToolSpec(type="python", name=name, target=f"page_of_tools:{name}")
         environment = ToolEnvironment(lambda text: text, trusted=True, python_path=(str(tmp_path),))
@@ -47,11 +53,29 @@ async def test_the_python_examples_are_tools_and_a_type(tmp_path: Path, monkeypa
             patch.setattr(sys, "path", [*sys.path])
             (tool,) = await build_python(spec, environment).open()
         assert tool.definition.effect == effect
-    names: dict[str, Any] = {"__name__": "page"}
-    exec(compile(kind, "docs/tools.md", "exec"), names)  # noqa: S102 - the page of this repository
-    spec = names["ACME"].spec(type="acme", name="counter", greeting="Hello")
-    assert (spec.greeting, spec.timeout) == ("Hello", 30.0)
     del sys.modules["page_of_tools"]
+
+
+async def test_the_example_of_a_package_is_a_type_of_tool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    _, kind, toolset = PYTHON
+    (tmp_path / "acme_tools").mkdir()
+    (tmp_path / "acme_tools" / "__init__.py").write_text(kind, encoding="utf-8")
+    (tmp_path / "acme_tools" / "toolset.py").write_text(toolset, encoding="utf-8")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    try:
+        found = importlib.import_module("acme_tools").ACME
+        make = load_by_name(found.build)
+    finally:
+        for name in ("acme_tools", "acme_tools.toolset"):
+            sys.modules.pop(name, None)
+    spec = found.spec(type="acme", name="counter", greeting="Hello from ${CITY}", timeout="5s")
+    made = make(spec, ToolEnvironment(Resolver({"env": {"CITY": "Bonn"}}).resolve))
+    (tool,) = await made.open()
+    assert (tool.definition.name, tool.definition.timeout) == ("counter", 5.0)
+    assert text_of(await tool.call({"who": "Ada"}, CONTEXT)) == "Hello from Bonn, Ada!"
+    await made.aclose()
+    with pytest.raises(ConfigurationError, match="the variable CITY is not set"):
+        await make(spec, ToolEnvironment(Resolver({"env": {}}).resolve)).open()
 
 
 def test_the_python_entry_loads():
