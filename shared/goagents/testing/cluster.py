@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Collection, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Self, TypeVar
@@ -27,6 +27,7 @@ from goagents.store.base import Store
 from goagents.telemetry.base import Event, Telemetry
 from goagents.testing.clocks import VirtualClock
 from goagents.testing.kill_points import KillPoint, KillSwitch
+from goagents.testing.real_tools import SomeRealToolsets
 from goagents.testing.severable import ProcessDied, Severable
 from goagents.testing.tools import StaticToolset, StaticToolsets
 from goagents.testing.webhooks import RecordingWebhooks
@@ -61,7 +62,9 @@ class LocalCluster:
 
     `cluster` is a file, or a manifest as a mapping. `model` answers for every provider. `tools` are by the name of the
     entry under the agent's `tools:`; an entry that is not named there is reported as unavailable, and the model is not
-    offered it. `store` stays open for the next process: whoever opened it closes it. `telemetry` is what happened.
+    offered it. `real_tools` are entries that are opened as in production; what they reach takes real time, so give them
+    no virtual clock. `store` stays open for the next process: whoever opened it closes it. `telemetry` is what
+    happened.
 
     With a VirtualClock nothing waits in real time: whatever is called here lets time pass until it is done. Give the
     store the same clock. With `dies_at` the process is killed there, the `occurrence`-th time it gets there, and what
@@ -75,6 +78,7 @@ class LocalCluster:
         *,
         model: Provider,
         tools: Mapping[str, Sequence[Tool]] | None = None,
+        real_tools: Collection[str] = (),
         config: Mapping[str, Any] | None = None,
         clock: Clock | None = None,
         webhooks: Webhooks | None = None,
@@ -87,6 +91,7 @@ class LocalCluster:
         self.process = Severable()
         self._clock = clock or SystemClock()
         made = Config.model_validate(config or {})
+        static = StaticToolsets({name: StaticToolset(offered) for name, offered in (tools or {}).items()})
         services = Services(
             store=store,
             clock=self._clock,
@@ -94,7 +99,7 @@ class LocalCluster:
             settings=Settings(),
             telemetry=Telemetry([self.telemetry.append]),
             providers=_Models(model),
-            toolsets=StaticToolsets({name: StaticToolset(offered) for name, offered in (tools or {}).items()}),
+            toolsets=SomeRealToolsets(static, real_tools, made) if real_tools else static,
             resolvers=ResolverFactory(made, os.environ),
             dispatch=LocalDispatch(lambda task: perform(self.services, task), self._clock),
             webhooks=webhooks or RecordingWebhooks(),

@@ -4,6 +4,7 @@ import ast
 import inspect
 import os
 import re
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, get_args
@@ -36,15 +37,17 @@ def page() -> dict[str, Any]:
 def folder(tmp_path: Path) -> Iterator[Path]:
     """The working directory of an example, with its cluster."""
     (tmp_path / "cluster.yaml").write_text(CLUSTER, encoding="utf-8")
-    before = Path.cwd()
+    before, path = Path.cwd(), list(sys.path)
     os.chdir(tmp_path)
     yield tmp_path
     os.chdir(before)
+    sys.path[:] = path
+    sys.modules.pop("prices", None)
 
 
 def test_the_page_has_its_examples():
-    assert len(TESTS) == 5
-    assert [block.count("async def test_") for block in BLOCKS] == [1, 1, 1, 2, 0]
+    assert len(TESTS) == 6
+    assert [block.count("async def test_") for block in BLOCKS] == [1, 1, 1, 1, 2, 0]
 
 
 @pytest.mark.parametrize("name", TESTS)
