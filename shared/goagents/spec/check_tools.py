@@ -17,7 +17,7 @@ from .document import Node
 from .models import nearest
 from .plugins import names
 from .problems import error_at
-from .references import looks_secret, parse, references
+from .references import ENVIRONMENT, looks_secret, parse, references
 from .tools import BUILT_IN, HttpToolSpec, McpToolSpec, ToolSpec, WebsocketToolSpec
 from .websocket import ReconnectSpec
 
@@ -144,7 +144,7 @@ def _told(text: str, path: str, node: Node) -> Iterator[FieldError]:
     except ValueError:
         return  # another check says so
     for reference in dict.fromkeys(found):
-        if looks_secret(reference.name):
+        if reference.scheme != ENVIRONMENT or looks_secret(reference.name):
             message = (
                 f"{reference} looks like a secret, and the model is told its value; headers are the place for it, or "
                 "another name"

@@ -10,7 +10,7 @@ from pydantic_core import PydanticCustomError
 from .hosts import HostList, HostPattern, literal_place
 from .models import nearest
 from .tools import HttpToolSpec, JsonSchema, McpToolSpec, ToolSpec, WebsocketToolSpec
-from .types import DnsLabel, Duration, Integer, Model, ShortText, wrong_at
+from .types import DnsLabel, Duration, Integer, Location, Model, ShortText, wrong_at, wrong_places
 
 API_VERSION = "goagents.dev/v1"
 KIND = "AgentCluster"
@@ -187,13 +187,15 @@ class AgentSpec(Model):
         if self.allowed_hosts is None:
             return self
         allowed = HostList(self.allowed_hosts)
+        wrong: dict[Location, str] = {}
         for i, tool in enumerate(self.tools):
             for field, url in urls_of(tool):
                 place = literal_place(url)
                 if place is not None and not allowed.allows(*place):
                     reason = f"`{field}` of the tool '{tool.name}': {allowed.refusal(place[0])}"
-                    message = f"{reason}; add the host, or change the tool"
-                    raise wrong_at(("tools", i, field), "allowed_hosts", message)
+                    wrong["tools", i, field] = f"{reason}; add the host, or change the tool"
+        if wrong:
+            raise wrong_places("allowed_hosts", wrong)
         return self
 
     @model_validator(mode="after")
@@ -221,14 +223,15 @@ class AgentCluster(Model):
     @model_validator(mode="after")
     def _instances_fit(self) -> Self:
         slots = self.spec.resource_policy.max_concurrent_agents
-        for i, agent in enumerate(self.spec.agents):
-            for field in ("min_instances", "max_instances"):
-                if (getattr(agent, field) or 0) > slots:
-                    raise wrong_at(
-                        ("spec", "agents", i, field),
-                        "instances",
-                        f"`{field}` of the agent '{agent.name}' is more than `max_concurrent_agents` ({slots})",
-                    )
+        wrong: dict[Location, str] = {
+            ("spec", "agents", i, field): f"`{field}` of the agent '{agent.name}' is more than `max_concurrent_agents` "
+            f"({slots})"
+            for i, agent in enumerate(self.spec.agents)
+            for field in ("min_instances", "max_instances")
+            if (getattr(agent, field) or 0) > slots
+        }
+        if wrong:
+            raise wrong_places("instances", wrong)
         return self
 
     @property

@@ -9,9 +9,8 @@ from pydantic.fields import FieldInfo
 
 from .document import Node
 from .plugins import imported_spec
-from .types import Duration
+from .types import Duration, Location
 
-Location = tuple[str | int, ...]
 _DURATION = get_args(Duration)[1]
 
 

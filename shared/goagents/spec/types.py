@@ -2,6 +2,7 @@
 
 import math
 import re
+from collections.abc import Mapping
 from ipaddress import ip_network
 from typing import Annotated, Any
 
@@ -16,6 +17,8 @@ from pydantic import (
     WithJsonSchema,
 )
 from pydantic_core import InitErrorDetails, PydanticCustomError
+
+Location = tuple[str | int, ...]  # of a value in a model, as pydantic's errors have it
 
 MAX_DURATION = 366 * 86_400.0
 MAX_SIZE = 1 << 40
@@ -107,10 +110,16 @@ def format_size(size: int) -> str | int:
     return size
 
 
-def wrong_at(location: tuple[str | int, ...], kind: str, message: str) -> ValidationError:
+def wrong_at(location: Location, kind: str, message: str) -> ValidationError:
     """Return what a model's validator raises where what is wrong is about one field, which `location` leads to."""
-    reason = PydanticCustomError(kind, "{reason}", {"reason": message})
-    return ValidationError.from_exception_data(kind, [InitErrorDetails(type=reason, loc=location, input=None)])
+    return wrong_places(kind, {location: message})
+
+
+def wrong_places(kind: str, messages: Mapping[Location, str]) -> ValidationError:
+    """Return what a model's validator raises where something is wrong at several places."""
+    reasons = {place: PydanticCustomError(kind, "{reason}", {"reason": message}) for place, message in messages.items()}
+    details = [InitErrorDetails(type=reason, loc=place, input=None) for place, reason in reasons.items()]
+    return ValidationError.from_exception_data(kind, details)
 
 
 def no_boolean(value: Any) -> Any:

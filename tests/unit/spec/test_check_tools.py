@@ -7,7 +7,10 @@ import pytest
 import yaml
 
 from goagents.errors import ConfigurationError
+from goagents.spec.check_tools import warn_tools
 from goagents.spec.cluster import AgentCluster
+from goagents.spec.config import Config
+from goagents.spec.document import Mark, Node
 from goagents.spec.load import Loaded, load_text, parse_cluster
 from goagents.spec.plugins import STORED
 
@@ -145,6 +148,13 @@ class TestAbsent:
         found = warnings(config, cluster({"type": "mcp", "name": "t", "server": server}))
         message = "is no name in `mcp_servers`, and taken for a program; did you mean 'knowledge-base'?"
         assert found == ([("spec.agents.0.tools.0.server", message)] if told else [])
+
+
+def test_a_secret_of_a_secret_manager_is_one_whatever_its_name():
+    agent = AgentCluster.model_validate(cluster(system_prompt="${secret:greeting} ${GREETING}"))
+    found = [each.message for each in warn_tools(agent, Node({}, Mark(None, 1, 1)), Config())]
+    assert len(found) == 1
+    assert found[0].startswith("the secret secret:greeting looks like a secret")
 
 
 def test_a_secret_that_the_model_is_told_is_a_warning():

@@ -143,10 +143,15 @@ def test_of_the_configuration(text: str, message: str):
     assert error_of(text).startswith(message)
 
 
-def test_a_host_that_is_not_allowed_is_told_at_the_tools_url():
-    fields = "name: a, provider: scripted, model: m, allowed_hosts: [b.example], tools: [{" + URL + "}]"
-    message = "spec.agents.0.tools.0.url: `url` of the tool 'x': x.example is not among the agent's `allowed_hosts`"
-    assert error_of(HEAD + f"    - {{{fields}}}\n").startswith(message)
+def test_each_host_that_is_not_allowed_is_told_at_the_tools_url():
+    tools = f"[{{{URL}}}, {{{WS.replace('name: x', 'name: y')}}}]"
+    text = HEAD + f"    - {{name: a, provider: scripted, model: m, allowed_hosts: [b.example], tools: {tools}}}\n"
+    with pytest.raises(ConfigurationError) as caught:
+        load_text(text, environ={})
+    reason = "x.example is not among the agent's `allowed_hosts` (b.example); add the host, or change the tool"
+    assert [(each.path, each.message) for each in caught.value.errors] == [
+        (f"spec.agents.0.tools.{i}.url", f"`url` of the tool '{name}': {reason}") for i, name in enumerate("xy")
+    ]
 
 
 def test_every_pattern_has_words():
