@@ -17,8 +17,9 @@ from .terminal import note, say, say_json, warn
 
 @command()
 @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="FILE...")
+@click.option("--strict", is_flag=True, help="End with status 1 where there are warnings, too.")
 @output_option
-def validate(files: tuple[Path, ...], output: str) -> None:
+def validate(files: tuple[Path, ...], *, strict: bool, output: str) -> None:
     """Check files; print every error with its place.
 
     The files are read together, as `run` reads them: configuration and clusters, YAML or JSON. Every error is one line
@@ -39,6 +40,8 @@ def validate(files: tuple[Path, ...], output: str) -> None:
             warn(str(warning))
         found = f": {', '.join(clusters)}" if clusters else ""
         say(f"valid ({_count(files, 'file')}, {_count(clusters, 'cluster')}{found})")
+    if strict and loaded.warnings:
+        click.get_current_context().exit(1)
 
 
 def _count(things: Sized, name: str) -> str:

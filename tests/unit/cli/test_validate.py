@@ -16,6 +16,10 @@ def test_a_warning_does_not_make_files_invalid(tmp_path: Path):
     done = CliRunner().invoke(cli, ["validate", str(path)])
     assert (done.exit_code, done.stdout) == (0, "valid (1 file, 0 clusters)\n")
     assert done.stderr == f"Warning: {path}:2:10: python.path.0: there is no folder {tmp_path / 'gone'}\n"
+    strict = CliRunner().invoke(cli, ["validate", "--strict", str(path)])
+    assert (strict.exit_code, strict.stdout, strict.stderr) == (1, done.stdout, done.stderr)
+    path.write_text("server: {}\n")
+    assert CliRunner().invoke(cli, ["validate", "--strict", str(path)]).exit_code == 0
 
 
 def test_warnings_are_in_the_json(tmp_path: Path):
