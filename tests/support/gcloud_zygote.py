@@ -1,14 +1,14 @@
 """gcloud without its start: a process that has imported gcloud forks for each command.
 
-    with GcloudZygote() as zygote:
-        subprocess.run(["gcloud", "functions", "list"], env=os.environ | {"PATH": f"{zygote.folder}:…"})
+    subprocess.run(["gcloud", "functions", "list"], env=os.environ | {"PATH": f"{zygote().folder}:…"})
 
 A command is gcloud's own code, with the arguments, environment, folder and files of who started it; what is left out is
 the half second of CPU in which it imports itself. In `folder` lies a program named gcloud that hands a command over; it
-ends with what the command ends with, and the command ends where the program is killed. This file is run by gcloud's
-Python as well, so it needs the standard library only.
+ends with what the command ends with, and the command ends where the program is killed. The process, and its folder, are
+gone when whoever started it is. This file is run by gcloud's Python as well, so it needs the standard library only.
 """
 
+import atexit
 import contextlib
 import gc
 import importlib
@@ -22,7 +22,7 @@ import tempfile
 import threading
 from functools import cache
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 TIMEOUT = 60.0
 _LENGTH = 8  # bytes that say how long an order is
@@ -72,7 +72,7 @@ def installed() -> tuple[str, str]:
 class GcloudZygote:
     """`folder` has to come first in the PATH of what starts gcloud."""
 
-    def __enter__(self) -> Self:
+    def __init__(self) -> None:
         python, root = installed()
         self.folder = Path(tempfile.mkdtemp(prefix="gcloud-"))  # a socket's path must be short
         address = str(self.folder / "socket")
@@ -87,16 +87,22 @@ class GcloudZygote:
             stdout=subprocess.PIPE,
         )
         if self._process.stdout is None or not self._process.stdout.readline():
-            self.__exit__()
+            self.close()
             raise AssertionError("gcloud could not be imported")
-        return self
 
-    def __exit__(self, *error: object) -> None:
+    def close(self) -> None:
         for pipe in (self._process.stdin, self._process.stdout):
             if pipe is not None:
                 pipe.close()
         self._process.wait(TIMEOUT)
-        shutil.rmtree(self.folder)
+
+
+@cache
+def zygote() -> GcloudZygote:
+    """Return the one of this process, which ends with it."""
+    made = GcloudZygote()
+    atexit.register(made.close)
+    return made
 
 
 def serve(address: str, root: str) -> None:
@@ -119,6 +125,7 @@ def serve(address: str, root: str) -> None:
             connection.close()
             _reap(os.WNOHANG)
     _reap(0)
+    shutil.rmtree(Path(address).parent)
 
 
 def _reap(options: int) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from tests.support.cli_process import GOAGENTS, environment
-from tests.support.gcloud_zygote import GcloudZygote
+from tests.support.gcloud_zygote import zygote
 from tests.support.google_api import OWNER, GoogleApi
 from tests.support.google_api_state import PROJECT, REGION
 
@@ -24,7 +24,7 @@ needs_gcloud = pytest.mark.skipif(
 @contextmanager
 def google_project(folder: Path) -> Iterator[GoogleApi]:
     """Sign gcloud in as the project's owner, by a service account's key: with tokens of its own, as everywhere."""
-    with GcloudZygote() as zygote, GoogleApi(folder, programs=zygote.folder) as google:
+    with GoogleApi(folder, programs=zygote().folder) as google:
         google.cloud.owners.add(OWNER)
         gcloud(google, "auth", "activate-service-account", f"--key-file={google.key}")
         google.requests.clear()

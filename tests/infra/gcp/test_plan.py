@@ -250,7 +250,7 @@ def test_gcloud_takes_every_command_of_every_plan(tmp_path: Path):
 
 
 def shape(argv: tuple[str, ...]) -> tuple[str, ...]:
-    """A command without names and values: those of this plan hold the project's name, ours, a dot or a capital letter."""
+    """A command without names and values: those of a plan hold the project's name, ours, a dot or a capital letter."""
     words = [part for part in argv if not part.startswith("-")]
     names = re.compile(r"my-project|goagents|anthropic|openai|shop|[.@:(A-Z_]")
     options = (part.partition("=")[0] for part in argv if part.startswith("-"))
