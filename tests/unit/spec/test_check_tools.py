@@ -164,5 +164,5 @@ def test_a_secret_that_the_model_is_told_is_a_warning():
         cluster({**tool, "headers": {"X": "${X_TOKEN}"}}, system_prompt="${WHO}: ${MY_TOKEN}"), environ=environ
     )
     assert [path for path, _ in found] == ["spec.agents.0.tools.0.description", "spec.agents.0.system_prompt"]
-    assert found[0][1].startswith("the variable SHOP_KEY looks like a secret, and the model is told its value; ")
+    assert found[0][1].startswith("the variable SHOP_KEY looks like a secret, and the model is told its value: ")
     assert "MY_TOKEN" in found[1][1]
