@@ -146,7 +146,7 @@ def _told(text: str, path: str, node: Node) -> Iterator[FieldError]:
     for reference in dict.fromkeys(found):
         if reference.scheme != ENVIRONMENT or looks_secret(reference.name):
             message = (
-                f"{reference} looks like a secret, and the model is told its value: write it into `headers` of a tool, or "
-                "give it another name"
+                f"{reference} looks like a secret, and the model is told its value: write it into `headers` of a tool, "
+                "or give it another name"
             )
             yield error_at(node, path, message)
