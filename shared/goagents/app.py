@@ -11,12 +11,14 @@ import os
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from goagents.clock import SystemClock
 from goagents.dispatch.base import Dispatch, Task
+from goagents.engine.logins import StoredLogins
 from goagents.engine.services import Services
 from goagents.errors import ConfigurationError, DispatchFailed, Invalid
 from goagents.identity.base import TokenVerifier
@@ -239,14 +241,15 @@ def open_services(
     """
     config = config or load_config(settings)
     resolvers = ResolverFactory(config, os.environ)
+    store = open_store(store_url(config, settings))
     made = Services(
-        store=open_store(store_url(config, settings)),
+        store=store,
         clock=SystemClock(),
         config=config,
         settings=settings,
         telemetry=Telemetry(_hooks(config, settings)),
         providers=ProviderRegistry(config, os.environ),
-        toolsets=ToolsetRegistry(config, resolvers, TOOLSETS, load_by_name),
+        toolsets=ToolsetRegistry(config, resolvers, TOOLSETS, load_by_name, partial(StoredLogins, store)),
         resolvers=resolvers,
         dispatch=LazyDispatch(lambda: open_dispatch(config, settings, current or (lambda: made))),
         webhooks=LazyWebhooks(config),
@@ -356,7 +359,7 @@ class ServicesSource:
             config=config,
             telemetry=Telemetry(_hooks(config, self._settings)),
             providers=ProviderRegistry(config, os.environ),
-            toolsets=ToolsetRegistry(config, resolvers, TOOLSETS, load_by_name),
+            toolsets=ToolsetRegistry(config, resolvers, TOOLSETS, load_by_name, partial(StoredLogins, services.store)),
             resolvers=resolvers,
             webhooks=LazyWebhooks(config),
         )

@@ -10,9 +10,17 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlencode
 
+import aiohttp
 import jwt
 from aiohttp import web
 from tests.support.mcp_scripted import rpc, said, scripted
+from tests.support.stores import UnreliableStore
+
+from goagents.engine.logins import StoredLogins
+from goagents.logins import LoginRecord
+from goagents.spec.config import McpServerConfig
+from goagents.tools.base import ToolEnvironment
+from goagents.tools.mcp_login import Browse, sign_in
 
 Answer = dict[str, Any]
 
@@ -219,3 +227,34 @@ class AuthServer:
             grant.refresh.append(f"refresh-{secrets.token_urlsafe(12)}")
             made["refresh_token"] = grant.refresh[-1]
         return made
+
+
+async def agreeing(url: str) -> None:
+    """A browser whose person agrees: follows the authorization server's redirect back to this machine."""
+    async with aiohttp.ClientSession() as session, session.get(url) as response:
+        await response.read()
+
+
+@dataclass
+class People:
+    """The logins of a tenant in a store, and what a person does."""
+
+    store: UnreliableStore
+
+    def __post_init__(self) -> None:
+        self.logins = StoredLogins(self.store, "default")
+
+    async def sign_in(self, url: str, browse: Browse = agreeing, **oauth: Any) -> LoginRecord:
+        """Sign in to the server at `url`, and keep it."""
+        server = McpServerConfig.model_validate({"url": f"{url}/mcp", "oauth": oauth})
+        environment = ToolEnvironment(lambda text: text, mcp_servers={"team": server})
+        kept = await self.logins.read("team")
+        wanting = None if kept is None else kept.record.wanting
+        found = await sign_in("team", server, environment, browse, wanting=wanting, patience=5.0)
+        await self.logins.replace(found.record)
+        return found.record
+
+    async def record(self) -> LoginRecord:
+        kept = await self.logins.read("team")
+        assert kept is not None
+        return kept.record

@@ -20,7 +20,7 @@ from tests.support.ports import free_port
 from goagents.net.guarded import Lookup, system_lookup
 from goagents.spec.config import McpServerConfig
 from goagents.spec.tools import McpToolSpec
-from goagents.tools.base import Tool, ToolEnvironment, ToolResult
+from goagents.tools.base import Logins, Tool, ToolEnvironment, ToolResult
 from goagents.tools.mcp import McpToolset
 from goagents.tools.mcp_session import Terms
 
@@ -94,11 +94,12 @@ class McpOpener:
         servers: Mapping[str, Mapping[str, Any]] | None = None,
         terms: Terms | None = None,
         lookup: Lookup = system_lookup,
+        logins: Logins | None = None,
         **fields: Any,
     ) -> McpToolset:
         spec = McpToolSpec.model_validate({"type": "mcp", "name": "kb", "server": server, **fields})
         configured = {name: McpServerConfig.model_validate(each) for name, each in (servers or {}).items()}
-        environment = ToolEnvironment(self.lent.resolve, tuple(allowed), None, trusted, configured)
+        environment = ToolEnvironment(self.lent.resolve, tuple(allowed), None, trusted, configured, logins=logins)
         toolset = McpToolset(spec, environment, terms, lookup)
         self.toolsets.append(toolset)
         return toolset

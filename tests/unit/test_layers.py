@@ -49,6 +49,7 @@ LAYERS = {
     "wal": 0,
     "spec": 1,
     "records": 1,
+    "logins": 1,
     "resources": 1,
     "settings": 1,
     "net": 2,

@@ -31,6 +31,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "schema": ("validate:schema", "Print the JSON Schema of the configuration format."),
     "init": ("init:init", "Write a configuration and a cluster to begin with."),
     "keys": ("keys:keys", "Make API keys."),
+    "mcp": ("mcp:mcp", "Sign in to MCP servers, and out."),
     "completion": ("completion:completion", "Print the completion script of a shell."),
     "version": ("version:version", "Print the version."),
 }

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from goagents import records
+from goagents.logins import LoginRecord
 from goagents.store.indexes import EXEMPT_FIELDS, INDEXES, Index
 
 from .steps import Judge, Step, last, named
@@ -27,6 +28,7 @@ _RECORDS: Mapping[str, type[records.Record]] = {
     "events": records.EventsRecord,
     "idempotency": records.IdempotencyRecord,
     "tool_answers": records.ToolAnswerRecord,
+    "mcp_logins": LoginRecord,
     "deliveries": records.DeliveryRecord,
     "deletions": records.DeletionRecord,
     "usage": records.UsageRecord,

@@ -47,7 +47,14 @@ class Toolsets(Protocol):
         """Return if this version has tools of this kind; raise ToolUnavailable otherwise."""
         ...
 
-    def build(self, spec: ToolSpec, *, trusted: bool, allowed_hosts: tuple[str, ...] | None = None) -> Toolset:
+    def build(
+        self,
+        spec: ToolSpec,
+        *,
+        trusted: bool,
+        allowed_hosts: tuple[str, ...] | None = None,
+        tenant: str = "default",
+    ) -> Toolset:
         """`allowed_hosts` are the only ones its tools may connect to; None for all. Raises ToolUnavailable as `check`
         does."""
         ...

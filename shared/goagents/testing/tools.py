@@ -68,6 +68,7 @@ class StaticToolsets:
         *,
         trusted: bool,  # noqa: ARG002 - the port's signature
         allowed_hosts: tuple[str, ...] | None = None,  # noqa: ARG002
+        tenant: str = "default",  # noqa: ARG002
     ) -> Toolset:
         self.check(spec)
         return self.toolsets[spec.name]

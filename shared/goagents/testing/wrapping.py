@@ -130,8 +130,15 @@ class _Toolsets:
     def check(self, spec: ToolSpec) -> None:
         self.toolsets.check(spec)
 
-    def build(self, spec: ToolSpec, *, trusted: bool, allowed_hosts: tuple[str, ...] | None = None) -> Toolset:
-        made = self.toolsets.build(spec, trusted=trusted, allowed_hosts=allowed_hosts)
+    def build(
+        self,
+        spec: ToolSpec,
+        *,
+        trusted: bool,
+        allowed_hosts: tuple[str, ...] | None = None,
+        tenant: str = "default",
+    ) -> Toolset:
+        made = self.toolsets.build(spec, trusted=trusted, allowed_hosts=allowed_hosts, tenant=tenant)
         return _Toolset(spec, made, self.around)
 
 

@@ -2,9 +2,11 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, Literal, Protocol, runtime_checkable
 
 from goagents.attempts import Fault
+from goagents.logins import LoginRecord
 from goagents.messages import Content, TextPart
 from goagents.spec.config import McpServerConfig
 
@@ -94,6 +96,30 @@ class ChangingToolset(Toolset, Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class KeptLogin:
+    """`version` changes with every write; `read_at` is the store's time of the read."""
+
+    record: LoginRecord
+    version: str
+    read_at: datetime
+
+
+class Logins(Protocol):
+    """The logins of a tenant at servers, by the server's name in the configuration."""
+
+    async def read(self, server: str) -> KeptLogin | None:
+        """Raises StoreUnavailable."""
+        ...
+
+    async def write(self, record: LoginRecord, version: str | None) -> str:
+        """Put the record in the place of that `version` (None: of nothing), and return its own.
+
+        Raises StoreConflict where another one is there, StoreUnavailable, and OutcomeUnknown.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
 class ToolEnvironment:
     """What the server lends to toolsets: how to resolve `${…}`, which private networks are allowed, which CA to trust.
 
@@ -101,7 +127,8 @@ class ToolEnvironment:
     host names that the address guard lets pass. `trusted` is whether the cluster comes from a file of the server's
     operator: only then may an entry name a program to start. `mcp_servers` are those of the configuration.
     `python_path` are the folders to look for modules in, `allowed_python` the targets that other clusters may name.
-    `allowed_hosts` are the only hosts that the agent's tools may connect to; None for all.
+    `allowed_hosts` are the only hosts that the agent's tools may connect to; None for all. `logins` are those of the
+    cluster's tenant.
     """
 
     resolve: Callable[[str], str]
@@ -112,3 +139,4 @@ class ToolEnvironment:
     python_path: tuple[str, ...] = ()
     allowed_python: frozenset[str] = frozenset()
     allowed_hosts: tuple[str, ...] | None = None
+    logins: Logins | None = None

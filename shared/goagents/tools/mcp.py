@@ -130,7 +130,7 @@ class McpToolset:
                     self._target.allowed, environment.ca_bundle, self._lookup, environment.allowed_hosts
                 )
                 self._http.check(self._target.url)
-                self._authorization = authorization_of(self._target, environment, self._lookup, self._terms.sign_in)
+                self._authorization = authorization_of(self._target, environment, self._lookup, self._terms)
         fresh = self._connection is None or self._connection.over
         connection = self._connected()
         await connection.ready()

@@ -27,7 +27,7 @@ from goagents.tools.mcp_oauth_http import OAuthTransport
 from goagents.tools.redaction import Redactor
 
 Send = Callable[[httpx2.Request], Awaitable[httpx2.Response]]
-_MAX_SENT = 8  # tokens remembered as secrets: calls in progress may have been sent with an older one
+MAX_SENT = 8  # tokens remembered as secrets: calls in progress may have been sent with an older one
 _MAX_REASON = 300  # characters of what an authorization server says
 
 
@@ -104,7 +104,7 @@ class MachineLogin:
         self._http = client_over(session, seconds)
         self._provider = _machine_provider(url, oauth)
         self._fetching = Single()
-        self._sent: deque[str] = deque(maxlen=_MAX_SENT)
+        self._sent: deque[str] = deque(maxlen=MAX_SENT)
 
     async def token(self) -> str | None:
         context = self._provider.context
@@ -201,6 +201,19 @@ def failed(error: Exception, secrets: tuple[str, ...]) -> SignInFailed:
     """Return the error of a flow in its first line: those below it may quote what a server sent."""
     said = str(error).partition("\n")[0] or type(error).__name__
     return SignInFailed(f"signing in: {Redactor(secrets).redact(said)[:_MAX_REASON]}")
+
+
+def configured_client(oauth: McpOAuthConfig) -> OAuthClientInformationFull | None:
+    """Return the client that the configuration names, if it does."""
+    if oauth.client_id is None:
+        return None
+    secret = None if oauth.client_secret is None else oauth.client_secret.get_secret_value()
+    return OAuthClientInformationFull(
+        client_id=oauth.client_id,
+        client_secret=secret,
+        token_endpoint_auth_method="none" if secret is None else oauth.token_auth,
+        issuer=oauth.issuer,
+    )
 
 
 def configured_secrets(oauth: McpOAuthConfig) -> tuple[str, ...]:

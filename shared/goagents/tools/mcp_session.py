@@ -38,13 +38,15 @@ Work = Callable[[Client], Awaitable[T]]
 @dataclass(frozen=True, slots=True)
 class Terms:
     """How a connection is kept, in seconds: `setup` for opening it, `idle` until an unused one is closed, `drain` for
-    calls in progress once no more are taken, `farewell` for closing it, `sign_in` for each request of signing in."""
+    calls in progress once no more are taken, `farewell` for closing it, `sign_in` for each request of signing in,
+    `look` until the store is asked again whether a person's login still holds."""
 
     setup: float = 60.0
     idle: float = 300.0
     drain: float = 60.0
     farewell: float = 10.0
     sign_in: float = 10.0
+    look: float = 60.0
 
 
 @dataclass(eq=False)

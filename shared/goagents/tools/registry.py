@@ -12,7 +12,7 @@ from goagents.spec.config import Config
 from goagents.spec.interpolation import Resolver
 from goagents.spec.plugins import GROUP, PluginError, names, tool_type
 from goagents.spec.tools import McpToolSpec, ToolSpec
-from goagents.tools.base import ChangingToolset, Tool, ToolEnvironment, Toolset
+from goagents.tools.base import ChangingToolset, Logins, Tool, ToolEnvironment, Toolset
 from goagents.tools.threads import import_apart
 
 Load = Callable[[str], Any]
@@ -24,13 +24,22 @@ class Resolvers(Protocol):
 
 
 class ToolsetRegistry:
-    """`toolsets` are the builders by type, as `module:attribute`; `load` returns what is there."""
+    """`toolsets` are the builders by type, as `module:attribute`; `load` returns what is there. `logins` returns those
+    of a tenant."""
 
-    def __init__(self, config: Config, resolvers: Resolvers, toolsets: Mapping[str, str], load: Load) -> None:
+    def __init__(
+        self,
+        config: Config,
+        resolvers: Resolvers,
+        toolsets: Mapping[str, str],
+        load: Load,
+        logins: Callable[[str], Logins] | None = None,
+    ) -> None:
         self._config = config
         self._resolvers = resolvers
         self._toolsets = toolsets
         self._load = load
+        self._logins = logins
 
     def check(self, spec: ToolSpec) -> None:
         """Raise ToolUnavailable for a type that came with a package which is not installed here. Imports nothing."""
@@ -41,7 +50,14 @@ class ToolsetRegistry:
                 f"the group `{GROUP}`, wherever agents are executed."
             )
 
-    def build(self, spec: ToolSpec, *, trusted: bool, allowed_hosts: tuple[str, ...] | None = None) -> Toolset:
+    def build(
+        self,
+        spec: ToolSpec,
+        *,
+        trusted: bool,
+        allowed_hosts: tuple[str, ...] | None = None,
+        tenant: str = "default",
+    ) -> Toolset:
         self.check(spec)
         if isinstance(spec, McpToolSpec):
             self._refuse_unset(spec)
@@ -54,6 +70,7 @@ class ToolsetRegistry:
             python_path=self._config.python.path,
             allowed_python=frozenset(self._config.allow.python),
             allowed_hosts=allowed_hosts,
+            logins=self._logins(tenant) if self._logins is not None and isinstance(spec, McpToolSpec) else None,
         )
         kind: str = spec.type
         if kind not in self._toolsets:

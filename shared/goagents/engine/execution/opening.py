@@ -120,8 +120,8 @@ class Opener:
         """Return the entry opened, or why it is not on offer. `toolset` is open already, and lists its tools anew."""
         try:
             if toolset is None:
-                hosts = self.agent.allowed_hosts
-                toolset = self.services.toolsets.build(spec, trusted=self.cluster.trusted, allowed_hosts=hosts)
+                trusted, hosts, tenant = self.cluster.trusted, self.agent.allowed_hosts, self.paths.tenant
+                toolset = self.services.toolsets.build(spec, trusted=trusted, allowed_hosts=hosts, tenant=tenant)
             tools = await toolset.open()
             _check_wanted()
             return Opened(toolset, offer(spec, tools))
