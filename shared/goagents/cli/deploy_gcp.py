@@ -1,5 +1,6 @@
 """`deploy --platform gcp` and `destroy`: a deployment on Google Cloud, made and taken away with gcloud."""
 
+import shutil
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -10,6 +11,7 @@ import click
 from goagents.client import Client
 from goagents.client.faults import ServerUnreachable, UnexpectedAnswer
 from goagents.deploy.carry_out import Outcome, carry_out, remaining
+from goagents.deploy.checks import check_uploaded
 from goagents.deploy.gcloud import Gcloud
 from goagents.deploy.plan import database_plan, plan
 from goagents.deploy.removal import Kept, find_kept, removal
@@ -35,12 +37,12 @@ def deploy_to_gcp(options: dict[str, Any], clusters: Sequence[AgentCluster], *, 
             raise click.UsageError("--cluster and --database-only exclude each other: no server is deployed")
         _make_database(target, yes=options["yes"], dry_run=dry_run, output=output)
         return
-    steps = plan(target)
+    steps, gcloud = plan(target), Gcloud(target.project)
+    _check_upload(target, gcloud, dry_run=dry_run)
     if dry_run:
         note(f"The plan for {target.project} in {target.region}; nothing is asked or changed.")
         _show(steps, target.project, output)
         return
-    gcloud = Gcloud(target.project)
     number = str(gcloud.read(("projects", "describe", target.project))["projectNumber"])
     target = target_of(options, clusters, number=number)
     steps = plan(target)
@@ -50,6 +52,14 @@ def deploy_to_gcp(options: dict[str, Any], clusters: Sequence[AgentCluster], *, 
     outcomes = carry_out(steps, gcloud, _tell)
     applied = _apply(target.url(target.server), clusters)
     _say_deployed(target, outcomes, applied, output)
+
+
+def _check_upload(target: Target, gcloud: Gcloud, *, dry_run: bool) -> None:
+    """Have gcloud say that the configuration goes along; a plan can be seen where there is no gcloud."""
+    if dry_run and not shutil.which("gcloud"):
+        note(f"gcloud is not installed: whether it would upload {target.config} is not known.")
+        return
+    check_uploaded(target, gcloud)
 
 
 def _say_deployed(

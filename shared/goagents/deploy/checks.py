@@ -1,12 +1,14 @@
 """What has to be right before anything is deployed: the source, and the configuration the functions will read."""
 
+import posixpath
 from pathlib import Path
 
 from goagents.errors import ConfigurationError, FieldError, Invalid
 from goagents.spec.load import load_files
 
 from .digest import PARTS
-from .target import Target
+from .gcloud import Gcloud
+from .target import CONFIG, Target
 
 
 def check_source(source: Path, config: str) -> None:
@@ -18,8 +20,21 @@ def check_source(source: Path, config: str) -> None:
             "or name it by --source."
         )
     inside = (source / config).resolve()
-    if not inside.is_file() or not inside.is_relative_to(source.resolve()):
+    if Path(config).is_absolute() or not inside.is_file() or not inside.is_relative_to(source.resolve()):
         raise Invalid(f"{config}: there is no such file in {source.resolve()}; --config is relative to the source.")
+
+
+def check_uploaded(target: Target, gcloud: Gcloud) -> None:
+    """Ask gcloud, which asks nobody, whether the functions would get their configuration.
+
+    Raises Invalid where `.gcloudignore` leaves it out, GcloudFailed.
+    """
+    listed = gcloud.read(("meta", "list-files-for-upload", str(target.source)))
+    if posixpath.normpath(target.config) not in (listed or ()):
+        raise Invalid(
+            f"{target.config}: the functions would not get it, {target.source / '.gcloudignore'} leaves it out: put it "
+            f"into {posixpath.dirname(CONFIG)}, as a file *.yaml, or let it through there."
+        )
 
 
 def check_configuration(target: Target) -> None:

@@ -23,6 +23,7 @@ WARM = [name for name, function in catalogue().items() if function.warm]
 PROGRAM = """#!/bin/sh
 echo "$*" >> "$0.calls"
 case "$*" in
+  "meta list-files-for-upload"*) echo '["infra/gcp/config.yaml"]' ;;
   "projects describe"*) echo '{"projectNumber": "123"}' ;;
   *get-iam-policy*) echo '{}' ;;
   *"queues describe"*) echo '{"state": "RUNNING"}' ;;
@@ -42,7 +43,7 @@ Run = Callable[..., Ended]
 
 
 @pytest.fixture
-def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
+def run(calls: Callable[[], list[str]], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
     """The command line in this process: what is asked here are plans."""
     monkeypatch.chdir(ROOT)
 
@@ -57,7 +58,7 @@ def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> 
 
 @pytest.fixture
 def calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], list[str]]:
-    """What gcloud is asked, once a program in its place is the first on the path."""
+    """What gcloud is asked; a program in its place is the first on the path."""
     program = tmp_path / "gcloud"
     program.write_text(PROGRAM, encoding="utf-8")
     program.chmod(0o755)

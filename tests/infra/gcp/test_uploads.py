@@ -6,7 +6,6 @@ for a function it lists it, for a build it submits it, by the command that the d
 
 import re
 import shlex
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
