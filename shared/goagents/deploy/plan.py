@@ -36,9 +36,10 @@ def plan(target: Target) -> tuple[Step, ...]:
         *_accounts(target),
         *(grant.give() for grant in on_project(target)),
         *database_steps(target),
-        *_queue(target),
+        _queue(target),
         *(grant.give() for grant in (*on_queue(target), *on_invoker(target), *on_secrets(target))),
         *function_steps(target),
+        _queue_runs(target),
         _schedule(target),
     )
 
@@ -93,18 +94,25 @@ def _accounts(target: Target) -> Iterator[Step]:
         )
 
 
-def _queue(target: Target) -> Iterator[Step]:
+def _queue(target: Target) -> Step:
     name, location = target.prefix, f"--location={target.region}"
     settings = ("--max-attempts=20", "--max-retry-duration=3600s", "--min-backoff=1s", "--max-backoff=60s")
-    yield Step(
+    return Step(
         id="queue",
         line=f"make the queue {name}, which hands runs on",
         argv=("tasks", "queues", "create", name, location, *settings),
         look=("tasks", "queues", "list", location),
         state=named("queues", name),
     )
-    # Looked at once it is made: one that `destroy` left is paused, and one that is not there yet is waited for.
-    yield Step(
+
+
+def _queue_runs(target: Target) -> Step:
+    """Have a queue run that `destroy` or a restore has paused: what waits in it is for the functions that now serve.
+
+    Looked at once it is made: one that is not known everywhere yet is waited for.
+    """
+    name, location = target.prefix, f"--location={target.region}"
+    return Step(
         id="queue-runs",
         line=f"have the queue {name} run",
         argv=("tasks", "queues", "resume", name, location),

@@ -153,7 +153,8 @@ def test_the_order_works():
     assert before("secret-", "account-"), "nothing is made before it is known that the secrets are there"
     assert before("account-", "role-")
     assert before("database", "index-")
-    assert before("queue", "function-")
+    assert order.index("queue") < order.index("function-chat") < order.index("queue-runs")
+    assert before("function-", "queue-runs"), "what waits in a paused queue is for the functions that are deployed"
     assert before("role-", "function-")
     assert before("function-", "call-")
     assert order[-1] == "schedule"
