@@ -22,6 +22,11 @@ _RULES = {
     "runtime": (r"python3[0-9]{2}", "a Python runtime of Cloud Run functions, such as python311"),
 }
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,255}")
+# What a deployment or the platform sets. A secret of such a name would take its place.
+RESERVED = re.compile(
+    r"GOAGENTS_(CONFIG|STORE|QUEUE|WORKER_URL|INVOKER|LOG_LEVEL|TIMEOUT)|GOOGLE_CLOUD_PROJECT|PORT|HOST|K_.*"
+    r"|(FUNCTION|GOOGLE_FUNCTION|CLOUD_RUN|X_GOOGLE)_.*"
+)
 _SECRET = re.compile(r"[A-Za-z0-9_-]{1,255}(:(latest|[1-9][0-9]*))?")
 _MEMBER = re.compile(r"(user|group|serviceAccount|domain):[^\s,@:]+(@[^\s,@:]+)?")
 
@@ -64,6 +69,11 @@ class Target:
             FieldError("secret", f"{variable}={secret} is not VARIABLE=SECRET or VARIABLE=SECRET:VERSION")
             for variable, secret in self.secrets.items()
             if not _VARIABLE.fullmatch(variable) or not _SECRET.fullmatch(secret)
+        ]
+        errors += [
+            FieldError("secret", f"{variable}={secret}: the deployment sets {variable} itself; choose another variable")
+            for variable, secret in self.secrets.items()
+            if RESERVED.fullmatch(variable)
         ]
         errors += [
             FieldError("invoker", f"{member!r} is not a member, such as user:ann@example.com or group:, domain:")

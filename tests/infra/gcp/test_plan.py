@@ -20,7 +20,7 @@ from goagents.deploy.plan_store import exempt_fields, expiring_collections
 from goagents.deploy.release import arguments
 from goagents.deploy.removal import Kept, removal
 from goagents.deploy.steps import Step, batches
-from goagents.deploy.target import CONFIG, Target
+from goagents.deploy.target import CONFIG, RESERVED, Target
 from goagents.errors import ConfigurationError, Invalid
 from goagents.store.indexes import EXEMPT_FIELDS, INDEXES
 
@@ -187,6 +187,8 @@ def test_functions_that_cannot_work_together_are_refused(names: tuple[str, ...],
         ({"region": "europe"}, "region: 'europe' is not a region"),
         ({"prefix": "a" * 30}, "prefix: is 9 characters too long"),
         ({"secrets": {"KEY": "sk-ant/slash"}}, "is not VARIABLE=SECRET"),
+        ({"secrets": {"GOAGENTS_STORE": "foo"}}, "GOAGENTS_STORE=foo: the deployment sets GOAGENTS_STORE itself"),
+        ({"secrets": {"PORT": "foo"}}, "secret: PORT=foo: the deployment sets PORT itself"),
         ({"invokers": ("ann@example.com",)}, "is not a member"),
         ({"invokers": ("allUsers",)}, "is not a member"),
         ({"database": "--data"}, "database: '--data' is not a Firestore database's id"),
@@ -196,6 +198,18 @@ def test_what_cannot_be_is_told_with_its_name(changes: dict[str, Any], says: str
     with pytest.raises(Invalid) as caught:
         target(**changes)
     assert re.search(re.escape(says), "\n".join(map(str, caught.value.errors)))
+
+
+def test_no_secret_takes_the_place_of_what_the_deployment_sets():
+    where = target()
+    set_by_us = {name for function in where.functions for name in where.environment(function)}
+    assert {name for name in set_by_us if not RESERVED.fullmatch(name)} == set()
+    free = ("ANTHROPIC_API_KEY", "GOAGENTS_INTERNAL_KEY", "SHOP_TOKEN", "GOOGLE_API_KEY", "PORTAL_KEY")
+    assert [name for name in free if RESERVED.fullmatch(name)] == []
+    terraform = (ROOT / "infra/terraform/variables.tf").read_text(encoding="utf-8")
+    lists = re.findall(r'"\^\((GOAGENTS_[^"]*)\)\$"', terraform)
+    assert lists
+    assert {name for each in lists for name in set_by_us if not re.fullmatch(each, name)} == set(), "nor there"
 
 
 def test_the_source_must_be_there(tmp_path: Path):
