@@ -100,15 +100,27 @@ def deploy(target: Target, gcloud: Gcloud, image: str, found: Mapping[str, Any])
         name = target.service(function)
         new = before[name] is None
         gcloud.run(arguments(target, function, image, new=new), timeout=DEPLOY_TIMEOUT)
+        _tag(target, gcloud, name)
         _say(f"{name}: deployed {'as a new service' if new else 'without traffic'}")
     return before
+
+
+def _tag(target: Target, gcloud: Gcloud, name: str) -> None:
+    """Tag the newest revision of a service.
+
+    `run deploy --tag` would write the revision's name into the service's template, and what changes the template next,
+    as Terraform does, would be refused: there is a revision of this name already.
+    """
+    where = (name, f"--region={target.region}")
+    made = gcloud.read(("run", "services", "describe", *where))["status"]["latestCreatedRevisionName"]
+    gcloud.run(("run", "services", "update-traffic", *where, f"--update-tags={TAG}={made}"))
 
 
 def arguments(target: Target, function: Function, image: str, *, new: bool) -> tuple[str, ...]:
     """Return gcloud's arguments that deploy the image as one function."""
     code = {"FUNCTION_TARGET": function.name, "FUNCTION_SOURCE": function.source}
     common = (
-        *("run", "deploy", target.service(function), f"--image={image}", f"--region={target.region}", f"--tag={TAG}"),
+        *("run", "deploy", target.service(function), f"--image={image}", f"--region={target.region}"),
         *(f"--cpu={function.cpu}", f"--memory={function.memory}", f"--concurrency={function.concurrency}"),
         f"--timeout={function.timeout}s",
     )
