@@ -17,6 +17,7 @@ import mcp_types as types
 from mcp import MCPError
 from mcp.client import Client, IncomingMessage
 from mcp.client.subscriptions import ListenNotSupportedError, SubscriptionLost
+from mcp_types import INVALID_PARAMS, INVALID_REQUEST, METHOD_NOT_FOUND
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 from pydantic import ValidationError
 
@@ -31,6 +32,12 @@ from goagents.tools.mcp_stdio import Output
 from goagents.tools.mcp_target import Target
 
 _log = logging.getLogger(__name__)
+_MAX_PAUSE = 60.0  # seconds until changes are asked for again
+_LISTENING = (
+    *(MCPError, SubscriptionLost, ListenNotSupportedError, ToolUnavailable),
+    *(ValidationError, httpx2.HTTPError, TimeoutError),
+)
+_NEVER = frozenset({METHOD_NOT_FOUND, INVALID_PARAMS, INVALID_REQUEST})  # it cannot be asked for
 T = TypeVar("T")
 Work = Callable[[Client], Awaitable[T]]
 
@@ -39,7 +46,8 @@ Work = Callable[[Client], Awaitable[T]]
 class Terms:
     """How a connection is kept, in seconds: `setup` for opening it, `idle` until an unused one is closed, `drain` for
     calls in progress once no more are taken, `farewell` for closing it, `sign_in` for each request of signing in,
-    `look` until the store is asked again whether a person's login still holds."""
+    `look` until the store is asked again whether a person's login still holds, `listen` until changes are asked for
+    again where their stream has ended (more each time)."""
 
     setup: float = 60.0
     idle: float = 300.0
@@ -47,6 +55,7 @@ class Terms:
     farewell: float = 10.0
     sign_in: float = 10.0
     look: float = 60.0
+    listen: float = 1.0
 
 
 @dataclass(eq=False)
@@ -173,16 +182,36 @@ class Connection:
             await asyncio.wait({listening})
 
     async def _listen(self, client: Client) -> None:
-        """Hear of changes where the protocol has no notifications unless asked for (2026-07-28)."""
+        """Hear of changes where the protocol has no notifications unless asked for (2026-07-28).
+
+        A stream that ends (proxies cut them) is asked for again, and the tools are listed: nothing is sent twice.
+        """
         tools = client.server_capabilities.tools
         if client.protocol_version not in MODERN_PROTOCOL_VERSIONS or tools is None or not tools.list_changed:
             return
-        try:
-            async with client.listen(tools_list_changed=True) as subscription:
-                async for _ in subscription:
-                    self.changed()
-        except (MCPError, SubscriptionLost, ListenNotSupportedError, TimeoutError) as error:
-            _log.debug("tool %s: changes of its server's tools are not heard of: %r", self.name, error)
+        loop, pause, missed = asyncio.get_running_loop(), self.terms.listen, False
+        while True:
+            began = loop.time()
+            try:
+                async with client.listen(tools_list_changed=True) as subscription:
+                    if missed:
+                        await self._list_again(client)
+                    async for _ in subscription:
+                        self.changed()
+            except _LISTENING as error:
+                _log.debug("tool %s: changes of its server's tools are not heard of: %r", self.name, error)
+                if isinstance(error, ListenNotSupportedError) or getattr(error, "code", None) in _NEVER:
+                    return
+            missed = True
+            pause = self.terms.listen if loop.time() - began > _MAX_PAUSE else pause
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, _MAX_PAUSE)
+
+    async def _list_again(self, client: Client) -> None:
+        offer = await list_offer(client)
+        if offer != self.offer:  # which somebody may have listed meanwhile
+            self.offer = offer
+            self.changed()
 
     async def _on_message(self, message: IncomingMessage) -> None:
         if isinstance(message, types.ToolListChangedNotification):

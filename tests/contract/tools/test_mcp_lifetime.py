@@ -7,6 +7,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from tests.support.cutting_proxy import cutting_proxy
 from tests.support.http_tools import text_of
 from tests.support.mcp_tools import HOME, McpOpener, call, command, eventually, named, running
 
@@ -117,6 +118,31 @@ async def test_a_restarted_server_with_other_tools_is_noticed(mcp: McpOpener):
         toolset._stale = False  # as if nobody had listened
         await call(tools["kb_add"], a=1, b=1)
         assert toolset.stale
+
+
+async def test_changes_are_heard_of_again_where_their_stream_was_cut(mcp: McpOpener):
+    with running() as server:
+        directly = await mcp.tools(server.url)
+        async with cutting_proxy(f"127.0.0.1:{server.port}") as proxy:
+            toolset = mcp.toolset(f"http://{proxy.address}/mcp", terms=Terms(listen=0.3))
+            await toolset.open()
+            await asyncio.sleep(0.2)  # it listens
+            proxy.disconnect()
+            await call(directly["kb_grow"])  # while nobody listens
+
+            async def stale() -> bool:
+                return toolset.stale
+
+            async def settled() -> bool:
+                await toolset.open()
+                await asyncio.sleep(0.5)
+                return not toolset.stale
+
+            await eventually(stale, "what was missed is found")
+            assert "kb_grown" in named(await toolset.open())
+            await eventually(settled, "nothing more is to be heard of it")
+            await call(directly["kb_grow"])
+            await eventually(stale, "what comes now is heard of")
 
 
 async def test_closing_ends_the_program(mcp: McpOpener):
