@@ -21,7 +21,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from tests.infra.terraform import planned, planted, policies, released, restored
+from tests.infra.terraform import drifted, planned, planted, policies, released, restored
 from tests.infra.terraform.schema import PROVIDER, SCHEMA, TERRAFORM, used
 from tests.support.gcloud_lint import gcloud_faults
 
@@ -162,6 +162,32 @@ def linted(commands: list[str]) -> list[str]:
         return gcloud_faults(commands, Path(scratch))
 
 
+def check_released(terraform: Workspace) -> str:
+    """What a release leaves is no change to Terraform, and what Terraform changes then is not refused."""
+    folder = terraform.terraform / drifted.FOLDER
+    folder.mkdir()
+
+    def plan(environment: dict[str, str], state: dict[str, Any] | None = None) -> dict[str, Any]:
+        (folder / "main.tf.json").write_text(json.dumps(drifted.configuration(environment)), encoding="utf-8")
+        (folder / "terraform.tfstate").unlink(missing_ok=True)
+        if state:
+            (folder / "terraform.tfstate").write_text(json.dumps(state), encoding="utf-8")
+        terraform("init", "-input=false", "-no-color", folder=drifted.FOLDER)
+        terraform("plan", "-input=false", "-no-color", "-out=plan", folder=drifted.FOLDER)
+        found: dict[str, Any] = json.loads(terraform("show", "-json", "plan", folder=drifted.FOLDER))
+        return found
+
+    first = plan({})
+    if found := drifted.changed(plan({}, drifted.state(first))):
+        raise Failed(f"a release leaves what Terraform would change: {found}")
+    # One that had a revision's name in the template is mended by the next apply, not sent again with another content.
+    for named, wanted in ((None, {"container.env"}), (drifted.REVISION, {"container.env", "template.revision"})):
+        found = drifted.changed(plan({"GOAGENTS_LOG_LEVEL": "debug"}, drifted.state(first, revision=named)))
+        if found.keys() != wanted or found.get("template.revision", (None, None))[1] is not None:
+            raise Failed(f"after a release, another variable changes {found}")
+    return "no change of its own, and another variable goes through"
+
+
 def check_planted(terraform: Workspace) -> str:
     """What is wrong is found: otherwise that all is valid would say nothing."""
     for module in sorted({module for module, _, _ in planted.SOURCE.values()}):
@@ -214,6 +240,7 @@ def main() -> int:
         steps = {"fmt": "clean", "schema": check_schema()}
         for name in PLANS:
             steps[f"init, validate, plan: {name}"] = check_plan(terraform, name)
+        steps["after a release"] = check_released(terraform)
         steps["planted defects"] = check_planted(terraform)
         steps["terraform test"] = check_tests(terraform)
         steps["checkov"] = scanned.result()

@@ -159,6 +159,10 @@ class Schemas(rpc.ProviderServicer):
             state["number"] = _PROJECT_NUMBER
         return pb.ReadDataSource.Response(state=_packed(state))
 
+    def UpgradeResourceState(self, request: Any, context: Any) -> Any:  # noqa: N802 - the protocol's
+        state = json.loads(request.raw_state.json)
+        return pb.UpgradeResourceState.Response(upgraded_state=_packed(state))
+
     def ReadResource(self, request: Any, context: Any) -> Any:  # noqa: N802 - the protocol's
         return pb.ReadResource.Response(new_state=request.current_state)
 

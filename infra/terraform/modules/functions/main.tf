@@ -125,9 +125,17 @@ resource "google_cloud_run_v2_service" "this" {
   }
 
   # Releases are the pipeline's (cloudbuild.yaml): it deploys an image, tries it, then moves the traffic. Terraform makes
-  # the service, and keeps all the rest as it stands here.
+  # the service, and keeps all the rest as it stands here. A revision's name in the template (`gcloud run deploy --tag`) is
+  # not ignored: sent again with anything else changed, it is refused, as there is a revision of this name.
   lifecycle {
-    ignore_changes = [client, client_version, template[0].containers[0].image, template[0].revision, traffic]
+    ignore_changes = [
+      client,
+      client_version,
+      template[0].annotations,                        # gcloud's: client.knative.dev/user-image
+      template[0].labels["client.knative.dev/nonce"], # and this, with which it asks for a new revision
+      template[0].containers[0].image,
+      traffic,
+    ]
   }
 }
 
