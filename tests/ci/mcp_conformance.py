@@ -133,7 +133,7 @@ class Client:
 
     def _oauth(self, url: str) -> dict[str, Any]:
         """Return the settings that an operator would write who knows the client, and looked up its issuer."""
-        if "client_id" not in self.context:
+        if not {"client_secret", "private_key_pem"} & self.context.keys():
             return {"client_metadata_url": _METADATA}
         given = {"client_id": self.context["client_id"], "issuer": _issuer(url)}
         if "private_key_pem" in self.context:

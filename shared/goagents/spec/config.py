@@ -268,6 +268,11 @@ class McpServerConfig(Model):
         repr=False,
         description="Variables of the program, besides HOME, LOGNAME, PATH, SHELL, TERM and USER of the server.",
     )
+    cwd: Path | None = Field(
+        None,
+        description="Folder the program works in, and its `args` are seen from, relative to this file. By default the "
+        "server's own working directory.",
+    )
     url: HttpUrl | None = Field(
         None, description="Address of a server that speaks streamable HTTP (or SSE, as older ones do)."
     )
@@ -282,14 +287,16 @@ class McpServerConfig(Model):
             raise wrong_at(("url",), "mcp_server", "stands beside `command`, and a server has one of them: remove one")
         if self.command is None and self.url is None:
             raise PydanticCustomError("mcp_server", "needs `command`, for a program to start, or `url`")
-        if self.command is None and (self.args or self.env):
-            raise wrong_at(("args" if self.args else "env",), "mcp_server", "`args` and `env` go with `command`")
+        if self.command is None and (self.args or self.env or self.cwd):
+            place = "args" if self.args else "env" if self.env else "cwd"
+            raise wrong_at((place,), "mcp_server", "`args`, `env` and `cwd` go with `command`")
         if self.url is None and self.headers:
             raise wrong_at(("headers",), "mcp_server", "`headers` go with `url`")
         if self.oauth is not None and self.url is None:
-            raise PydanticCustomError("mcp_server", "`oauth` goes with `url`; a program gets its credentials by `env`")
+            message = "goes with `url`; a program gets its credentials by `env`"
+            raise wrong_at(("oauth",), "mcp_server", message)
         if self.oauth is not None and any(name.lower() == "authorization" for name in self.headers):
-            raise PydanticCustomError("mcp_server", "`oauth` and the header `Authorization` exclude each other")
+            raise wrong_at(("headers",), "mcp_server", "`oauth` and the header `Authorization` exclude each other")
         return self
 
 

@@ -4,10 +4,9 @@ from ipaddress import ip_address
 from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, Field, SecretStr, StringConstraints, model_validator
-from pydantic_core import PydanticCustomError
+from pydantic import AfterValidator, Field, SecretStr, StringConstraints, ValidationError, model_validator
 
-from .types import HttpUrl, Model, ShortText
+from .types import HttpUrl, Model, ShortText, wrong_at
 
 Algorithm = Literal["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"]
 # As RFC 6749 has it: printable ASCII without blanks, quotes and backslashes.
@@ -87,26 +86,28 @@ class McpOAuthConfig(Model):
         if self.grant == "client_credentials":
             self._for_a_machine()
         elif self.private_key is not None:
-            raise _wrong("`private_key` goes with `grant: client_credentials`; a person's login takes `client_secret`")
+            raise _wrong("private_key", "goes with `grant: client_credentials`; a person's login takes `client_secret`")
         if self.client_secret is not None and self.client_id is None:
-            raise _wrong("`client_secret` needs `client_id`")
+            raise _wrong("client_secret", "needs `client_id`")
         if self.client_id is not None and self.client_metadata_url is not None:
-            raise _wrong("`client_id` and `client_metadata_url` exclude each other")
+            raise _wrong("client_metadata_url", "`client_id` and this exclude each other")
         if (self.client_secret is not None or self.private_key is not None) and self.issuer is None:
-            raise _wrong(
-                "needs `issuer`, the authorization server that the client is of; an MCP server names it in its "
-                "/.well-known/oauth-protected-resource"
+            message = (
+                "a secret or key needs `issuer`, the authorization server that the client is of; an MCP server names "
+                "it in its /.well-known/oauth-protected-resource"
             )
+            raise _wrong("client_secret" if self.private_key is None else "private_key", message)
         return self
 
     def _for_a_machine(self) -> None:
         if self.client_id is None:
-            raise _wrong("`client_credentials` needs `client_id`")
+            raise _wrong("grant", "`client_credentials` needs `client_id`")
         if self.client_secret is not None and self.private_key is not None:
-            raise _wrong("`client_secret` and `private_key` exclude each other")
+            raise _wrong("private_key", "`client_secret` and this exclude each other")
         if self.client_metadata_url is not None or self.redirect_url is not None:
-            raise _wrong("`client_metadata_url` and `redirect_url` go with `grant: authorization_code`")
+            place = "redirect_url" if self.client_metadata_url is None else "client_metadata_url"
+            raise _wrong(place, "goes with `grant: authorization_code`")
 
 
-def _wrong(message: str) -> PydanticCustomError:
-    return PydanticCustomError("mcp_oauth", message)
+def _wrong(place: str, message: str) -> ValidationError:
+    return wrong_at((place,), "mcp_oauth", message)

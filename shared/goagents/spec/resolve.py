@@ -43,7 +43,7 @@ def resolve_cluster_node(node: Node, environ: Mapping[str, str]) -> Resolution:
 def _is_config_file(path: NodePath) -> bool:
     if path in _CONFIG_FILES or path[:2] == ("python", "path"):
         return True
-    return len(path) == 3 and path[0] == "tool_functions" and path[2] == "source"
+    return len(path) == 3 and (path[0], path[2]) in (("tool_functions", "source"), ("mcp_servers", "cwd"))
 
 
 def _names_a_model(path: NodePath) -> bool:

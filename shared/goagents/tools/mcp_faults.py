@@ -65,7 +65,8 @@ def explain_setup(error: BaseException, target: Target, last: Delivery, output: 
     if last.failure is not None:
         return last.failure
     if isinstance(cause, OSError) and not isinstance(cause, TimeoutError) and isinstance(target, Program):
-        return f"cannot start {place}: {cause.strerror or type(cause).__name__}"
+        where = "" if target.cwd is None else f" in {target.cwd}"
+        return f"cannot start {place}{where}: {cause.strerror or type(cause).__name__}{target.hint}"
     return f"{place} {_stumble(cause, seconds)}{output}"
 
 

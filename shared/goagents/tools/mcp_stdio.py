@@ -84,6 +84,7 @@ async def program(target: Program, output: Output) -> AsyncGenerator[tuple[Messa
         stdout=PIPE,
         stderr=PIPE,
         env=get_default_environment() | dict(target.env),  # not ours as a whole: it holds keys
+        cwd=target.cwd,
         start_new_session=True,
         limit=MAX_MESSAGE,
     )

@@ -1,7 +1,7 @@
 """What `server:` of an `mcp` entry means: a program to start, or a URL to call. Nothing is started or called here."""
 
 import shlex
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from yarl import URL
@@ -10,6 +10,7 @@ from goagents.errors import ToolUnavailable
 from goagents.net.guarded import place_of
 from goagents.spec.config import McpServerConfig
 from goagents.spec.mcp_oauth import McpOAuthConfig
+from goagents.spec.models import nearest
 from goagents.spec.references import references
 from goagents.spec.tools import McpToolSpec
 from goagents.tools.base import ToolEnvironment
@@ -18,15 +19,18 @@ from goagents.tools.redaction import Redactor, SecretTexts
 # What the protocol itself says in each request: an entry of the YAML has no say in it.
 _PROTOCOL_HEADERS = frozenset({"host", "content-length", "content-type", "transfer-encoding", "connection", "accept"})
 _PROTOCOL_PREFIX = "mcp-"
+_MAX_NAMED = 10
 
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """A server over standard input and output. `env` may hold secrets."""
+    """A server over standard input and output. `env` may hold secrets. `hint` is what else its name may have meant."""
 
     command: str
     args: tuple[str, ...] = field(default=(), repr=False)
     env: Mapping[str, str] = field(default_factory=dict, repr=False)
+    cwd: str | None = None
+    hint: str = field(default="", compare=False)
 
     @property
     def place(self) -> str:
@@ -76,7 +80,7 @@ def find_target(spec: McpToolSpec, environment: ToolEnvironment) -> Target:
 def _configured(spec: McpToolSpec, server: McpServerConfig, environment: ToolEnvironment) -> Target:
     if server.command is not None:
         _no_headers(spec)
-        return Program(server.command, server.args, server.env)
+        return Program(server.command, server.args, server.env, server.cwd)
     own, given = _checked(spec, server.headers), _checked(spec, spec.headers)
     if server.oauth is not None and any(name.lower() == "authorization" for name in given):
         raise ToolUnavailable(f"{spec.name}: headers: Authorization is what `oauth` of {spec.server!r} sends")
@@ -99,7 +103,17 @@ def _command_line(spec: McpToolSpec, environment: ToolEnvironment) -> Program:
     resolved = [environment.resolve(word) for word in words]  # after splitting: a value stays one argument
     if not resolved or not resolved[0]:
         raise ToolUnavailable(f"{spec.name}: server: names no program")
-    return Program(resolved[0], tuple(resolved[1:]))
+    return Program(resolved[0], tuple(resolved[1:]), hint=_hint(resolved, environment.mcp_servers))
+
+
+def _hint(words: Sequence[str], servers: Mapping[str, McpServerConfig]) -> str:
+    """A single word is more likely a name of `mcp_servers`, misspelt."""
+    if len(words) > 1 or "/" in words[0]:
+        return ""
+    guess = nearest(words[0], servers)
+    known = ", ".join(sorted(servers)[:_MAX_NAMED])
+    there = f"did you mean {guess!r}?" if guess else f"it has {known}" if known else "it is empty"
+    return f"; nor has `mcp_servers` such a name: {there}"
 
 
 def _url(spec: McpToolSpec, text: str) -> URL:

@@ -13,6 +13,7 @@ from tests.support.http_tools import text_of
 from tests.support.mcp_tools import HOME, SAMPLE, McpOpener, call, command, eventually, named
 
 from goagents.errors import ToolFailed, ToolUnavailable
+from goagents.spec.load import load_files
 from goagents.tools.mcp_session import Terms
 
 RAW = HOME / "raw.py"
@@ -45,6 +46,8 @@ async def test_a_slow_start_is_waited_for(mcp: McpOpener):
     ("server", "reason"),
     [
         ("/no/such/program --x", "kb: cannot start /no/such/program: No such file or directory"),
+        ("knowlege-base", r"nor has `mcp_servers` such a name: did you mean 'knowledge-base'\?$"),
+        ("notes", r"cannot start notes: No such file .*; nor has `mcp_servers` such a name: it has knowledge-base, x$"),
         (raw("crash"), "ended the connection before it was ready. It ended with status 7. It last wrote: cannot open"),
         (raw("never"), r"was not ready within 1 s\."),
         (raw("bad-list"), "does not speak the protocol: tools.0.inputSchema"),
@@ -53,9 +56,31 @@ async def test_a_slow_start_is_waited_for(mcp: McpOpener):
     ],
 )
 async def test_a_program_that_cannot_be_used_says_why(mcp: McpOpener, server: str, reason: str):
-    toolset = mcp.toolset(server, terms=QUICK)
+    servers = {name: {"url": "https://x.example/mcp"} for name in ("x", "knowledge-base")}
+    toolset = mcp.toolset(server, terms=QUICK, servers=servers)
     with pytest.raises(ToolUnavailable, match=reason):
         await toolset.open()
+
+
+async def test_where_no_name_is_configured_it_says_so(mcp: McpOpener):
+    with pytest.raises(ToolUnavailable, match=r"nor has `mcp_servers` such a name: it is empty$"):
+        await mcp.toolset("notes").open()
+
+
+async def test_a_program_works_in_its_folder(mcp: McpOpener, tmp_path: Path):
+    (tmp_path / "server.py").write_text(SAMPLE.read_text(encoding="utf-8"), encoding="utf-8")
+    entry = {"command": sys.executable, "args": ["server.py", "stdio"], "cwd": str(tmp_path)}
+    tools = await mcp.tools("here", servers={"here": entry})
+    assert text_of(await call(tools["kb_add"], a=1, b=1)) == "2"
+    gone = entry | {"cwd": str(tmp_path / "gone")}
+    with pytest.raises(ToolUnavailable, match=r"cannot start .* in .*/gone: No such file or directory$"):
+        await mcp.toolset("here", servers={"here": gone}).open()
+
+
+def test_the_folder_is_relative_to_the_file(tmp_path: Path):
+    path = tmp_path / "goagents.yaml"
+    path.write_text("mcp_servers: {here: {command: python, cwd: tools}}", encoding="utf-8")
+    assert load_files([path]).config.mcp_servers["here"].cwd == str(tmp_path / "tools")
 
 
 @pytest.mark.parametrize(

@@ -55,13 +55,22 @@ def test_a_secret_comes_from_the_environment_and_is_shown_nowhere():
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"grant": "client_credentials", "issuer": "https://auth.example"}, "needs `client_id`"),
-        ({**MACHINE, "private_key": "pem"}, "`client_secret` and `private_key` exclude each other"),
-        ({**MACHINE, "redirect_url": "http://127.0.0.1:1/"}, "`redirect_url` go with `grant: authorization_code`"),
-        ({"private_key": "pem"}, "`private_key` goes with `grant: client_credentials`"),
-        ({"client_secret": "x"}, "`client_secret` needs `client_id`"),
-        ({"client_id": "me", "client_secret": "x"}, "needs `issuer`, the authorization server"),
-        ({"client_id": "me", "client_metadata_url": "https://me.example/c"}, "exclude each other"),
+        (
+            {"grant": "client_credentials", "issuer": "https://auth.example"},
+            "grant: `client_credentials` needs `client_id`",
+        ),
+        ({**MACHINE, "private_key": "pem"}, "private_key: `client_secret` and this exclude each other"),
+        ({**MACHINE, "redirect_url": "http://127.0.0.1:1/"}, "redirect_url: goes with `grant: authorization_code`"),
+        ({"private_key": "pem"}, "private_key: goes with `grant: client_credentials`"),
+        ({"client_secret": "x"}, "client_secret: needs `client_id`"),
+        (
+            {"client_id": "me", "client_secret": "x"},
+            "client_secret: a secret or key needs `issuer`, the authorization server",
+        ),
+        (
+            {"client_id": "me", "client_metadata_url": "https://me.example/c"},
+            "client_metadata_url: `client_id` and this exclude each other",
+        ),
         ({"client_metadata_url": "http://me.example/c"}, "is the https address of a document, with a path"),
         ({"client_metadata_url": "https://me.example/"}, "is the https address of a document, with a path"),
         ({"redirect_url": "http://me.example:1/"}, "is an address of this machine with a port"),
@@ -82,10 +91,13 @@ def test_what_does_not_fit_is_told_with_its_place(fields: dict[str, Any], messag
 @pytest.mark.parametrize(
     ("server", "message"),
     [
-        ("{command: kb, oauth: {}}", "`oauth` goes with `url`; a program gets its credentials by `env`"),
+        (
+            "{command: kb, oauth: {}}",
+            "mcp_servers.team.oauth: goes with `url`; a program gets its credentials by `env`",
+        ),
         (
             '{url: "https://x.example/", headers: {authorization: t}, oauth: {}}',
-            "`oauth` and the header `Authorization` exclude each other",
+            "mcp_servers.team.headers: `oauth` and the header `Authorization` exclude each other",
         ),
     ],
 )

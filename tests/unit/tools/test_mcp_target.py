@@ -115,7 +115,7 @@ def test_secrets_of_headers_and_references_are_redacted_everywhere_and_a_program
     [
         ({}, "needs `command`, for a program to start, or `url`"),
         ({"command": "a", "url": "https://x"}, "stands beside `command`, and a server has one of them"),
-        ({"url": "https://x", "env": {"A": "b"}}, "`args` and `env` go with `command`"),
+        ({"url": "https://x", "env": {"A": "b"}}, "`args`, `env` and `cwd` go with `command`"),
         ({"command": "a", "headers": {"A": "b"}}, "`headers` go with `url`"),
         ({"url": "https://x", "headers": {"A": "b\r\nc"}}, "pattern"),
     ],
