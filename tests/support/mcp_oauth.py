@@ -244,13 +244,13 @@ class People:
     def __post_init__(self) -> None:
         self.logins = StoredLogins(self.store, "default")
 
-    async def sign_in(self, url: str, browse: Browse = agreeing, **oauth: Any) -> LoginRecord:
+    async def sign_in(self, url: str, browse: Browse = agreeing, *, patience: float = 5.0, **oauth: Any) -> LoginRecord:
         """Sign in to the server at `url`, and keep it."""
         server = McpServerConfig.model_validate({"url": f"{url}/mcp", "oauth": oauth})
         environment = ToolEnvironment(lambda text: text, mcp_servers={"team": server})
         kept = await self.logins.read("team")
         wanting = None if kept is None else kept.record.wanting
-        found = await sign_in("team", server, environment, browse, wanting=wanting, patience=5.0)
+        found = await sign_in("team", server, environment, browse, wanting=wanting, patience=patience)
         await self.logins.replace(found.record)
         return found.record
 
