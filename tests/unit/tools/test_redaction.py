@@ -57,6 +57,8 @@ def all_escaped(text: str) -> str:
         lambda text: php(php(php(php(text)))),
         lambda text: html.escape(php(quote(text, safe="/"))),
         lambda text: quote(all_escaped(text)),
+        lambda text: "".join(f"&#{ord(letter)}\\u003b" for letter in text),
+        lambda text: quote(text).replace("%", "\\u0025").replace("A", "\\u0041"),
         lambda text: text.encode().hex(),
         lambda text: text.encode().hex().upper(),
     ],
