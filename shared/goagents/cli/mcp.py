@@ -142,7 +142,9 @@ def list_servers(config: tuple[Path, ...], tenant: str, output: str) -> None:
 
 async def _list(files: tuple[Path, ...], tenant: str, output: str) -> None:
     async with _place(files, tenant) as place:
-        rows = [await _row(name, server, place.logins) for name, server in place.config.mcp_servers.items()]
+        servers = place.config.mcp_servers
+        found = await place.logins.read_many(list(servers))
+    rows = [row_of(name, server, found.get(name), datetime.now(UTC)) for name, server in servers.items()]
     if output == "json":
         say_json({"items": rows})
         return
@@ -155,15 +157,13 @@ async def _list(files: tuple[Path, ...], tenant: str, output: str) -> None:
     )
 
 
-async def _row(name: str, server: McpServerConfig, logins: StoredLogins) -> dict[str, Any]:
-    """No token is part of it."""
+def row_of(name: str, server: McpServerConfig, record: LoginRecord | None, now: datetime) -> dict[str, Any]:
+    """Return what is told of a server, and of the login there. No token is part of it."""
     row: dict[str, Any] = {"name": name, "address": server.url or server.command, "until": None, "scopes": None}
     if server.oauth is None or server.oauth.grant != "authorization_code":
         return row | {"login": _without_person(server)}
-    kept = await logins.read(name)
-    if kept is None:
+    if record is None:
         return row | {"login": f"nobody; run goagents mcp login {name}"}
-    record = kept.record
     if record.url != server.url:
         return row | {"login": f"for another address, {record.url}; run goagents mcp login {name}"}
     if record.ended is not None:
@@ -171,7 +171,7 @@ async def _row(name: str, server: McpServerConfig, logins: StoredLogins) -> dict
     wanting = f", lacks {record.wanting}; run goagents mcp login {name}" if record.wanting else ""
     return row | {
         "login": f"signed in{wanting}",
-        "until": _until(record, datetime.now(UTC)),
+        "until": _until(record, now),
         "scopes": record.content.scope,
     }
 

@@ -1,5 +1,7 @@
 """The logins of a tenant, as the store has them: what `tools/base.py` calls Logins."""
 
+from collections.abc import Sequence
+
 from goagents.logins import LoginRecord, login_path
 from goagents.records import Paths
 from goagents.store.base import ABSENT, AtVersion, Delete, Put, Store
@@ -18,6 +20,12 @@ class StoredLogins:
         if document is None:
             return None
         return KeptLogin(LoginRecord.of(document.data), document.version, snapshot.read_at)
+
+    async def read_many(self, servers: Sequence[str]) -> dict[str, LoginRecord]:
+        """Return the logins there are, by the server's name."""
+        paths = {login_path(self._paths, server): server for server in servers}
+        snapshot = await self._store.get_many(list(paths))
+        return {paths[path]: LoginRecord.of(document.data) for path, document in snapshot.documents.items()}
 
     async def write(self, record: LoginRecord, version: str | None) -> str:
         path = login_path(self._paths, record.server)

@@ -1,6 +1,7 @@
 """Tools of one server over each of the ways it can be reached."""
 
 import asyncio
+import logging
 from collections.abc import Iterator
 from contextlib import ExitStack
 from typing import Any
@@ -155,3 +156,12 @@ async def test_what_is_closed_cannot_be_called(toolset: McpToolset):
     await toolset.aclose()
     with pytest.raises(ToolUnavailable, match="closed"):
         await call(tools["kb_add"], a=1, b=1)
+
+
+async def test_progress_goes_to_the_log(mcp: McpOpener, caplog: pytest.LogCaptureFixture):
+    caplog.set_level(logging.DEBUG, "goagents")
+    tools = await mcp.tools(command())
+    await call(tools["kb_slow"], seconds=0.1)
+    logged = [record.getMessage() for record in caplog.records if "on the way" in record.getMessage()]
+    assert logged[3] == "tool kb: slow is at 3 of 10 on the way"
+    assert len(logged) == 10
