@@ -235,12 +235,17 @@ variable "min_instances" {
     condition     = alltrue([for name, count in var.min_instances : count >= 0 && contains(keys(local.functions), name)])
     error_message = "min_instances: must name functions that are deployed: ${join(", ", keys(local.functions))}."
   }
+
+  validation {
+    condition     = alltrue([for count in values(var.min_instances) : count <= var.max_instances])
+    error_message = "min_instances: must be at most max_instances."
+  }
 }
 
 variable "max_instances" {
-  description = "Most instances of a function in a region."
+  description = "Most instances of a function in a region. Cloud Run refuses a service whose most instances x CPU and memory are more than the region's quota: 20 CPUs and 40 GiB in a new project."
   type        = number
-  default     = 100
+  default     = 10
 
   validation {
     condition     = var.max_instances >= 1 && var.max_instances <= 1000

@@ -94,6 +94,16 @@ run "a_function_that_is_not_deployed" {
   expect_failures = [var.min_instances]
 }
 
+run "more_instances_than_there_may_be" {
+  command = plan
+
+  variables {
+    min_instances = { chat = 11 }
+  }
+
+  expect_failures = [var.min_instances]
+}
+
 run "a_project_by_its_number" {
   command = plan
 

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from goagents.deploy.catalogue import Function, catalogue, select, standard
-from goagents.deploy.target import CONFIG, UNKNOWN_NUMBER, Target
+from goagents.deploy.target import CONFIG, MAX_INSTANCES, UNKNOWN_NUMBER, Target
 from goagents.errors import Invalid
 from goagents.settings import Settings
 from goagents.spec.check import KEY_VARIABLES
@@ -67,7 +67,13 @@ platform_options = _options(
         help="Instances kept warm, and paid for: of one function, or of those whose callers wait for an answer "
         f"({', '.join(name for name, each in catalogue().items() if each.warm)}); may be repeated. None by default.",
     ),
-    click.option("--max-instances", type=click.IntRange(1, 1000), default=100, show_default=True, help="At most."),
+    click.option(
+        "--max-instances",
+        type=click.IntRange(1, 1000),
+        default=MAX_INSTANCES,
+        show_default=True,
+        help="At most, of each function. More than a few need more of the region's quota than a new project has.",
+    ),
     click.option(
         "--database-only", is_flag=True, help="Make the Firestore database with its indexes, and nothing else."
     ),

@@ -41,6 +41,10 @@ _REMEDIES = {
     r"PERMISSION_DENIED|does not have permission|\b403\b": (
         "the account of `gcloud auth list` lacks a right: an owner of the project has all that is needed"
     ),
+    r"AllocPerProjectRegion|Max instances must be set|maxScale may not exceed": (
+        "a function's most instances x its CPU and memory are more than the project's quota in this region: fewer by "
+        "--max-instances, or ask for a larger quota: https://cloud.google.com/run/quotas"
+    ),
     r"[Bb]illing": "link a billing account: gcloud billing projects link PROJECT --billing-account=ACCOUNT",
     r"not found or deleted|CONSUMER_INVALID|Project .*not found": "see which projects there are: gcloud projects list",
 }

@@ -11,6 +11,8 @@ from .catalogue import GATEWAY, Function, serving
 
 CONFIG = "infra/gcp/config.yaml"
 UNKNOWN_NUMBER = "PROJECT_NUMBER"  # what a plan says that was made without asking Google
+# Cloud Run holds each service's most instances x CPU against the region's quota: 20 CPUs in a project that is new.
+MAX_INSTANCES = 10
 REQUEST_TIMEOUT = 300  # seconds; server.timeout, where the function may take longer
 _LONGEST_ACCOUNT = 30
 _RULES = {
@@ -52,7 +54,7 @@ class Target:
     invokers: tuple[str, ...] = ()
     allow_unauthenticated: bool = False
     min_instances: Mapping[str, int] = field(default_factory=dict)
-    max_instances: int = 100
+    max_instances: int = MAX_INSTANCES
     number: str = UNKNOWN_NUMBER
 
     def __post_init__(self) -> None:

@@ -18,6 +18,7 @@ from tests.support.google_api_state import NUMBER, PROJECT, REGION, Fault, Reque
 from tests.support.google_project import ROOT, WHERE, goagents, google_project, needs_gcloud
 
 from goagents.deploy.plan_store import exempt_fields, expiring_collections
+from goagents.deploy.target import MAX_INSTANCES
 from goagents.store.indexes import INDEXES
 
 pytestmark = needs_gcloud
@@ -137,7 +138,7 @@ def test_what_was_deployed(google: GoogleApi):
     assert config["availableCpu"] == "1"
     assert config["maxInstanceRequestConcurrency"] == 500
     assert config["timeoutSeconds"] == 930
-    assert config["maxInstanceCount"] == 100
+    assert config["maxInstanceCount"] == MAX_INSTANCES
     assert config["serviceAccountEmail"] == f"goagents-gateway@{PROJECT}.iam.gserviceaccount.com"
     assert config["environmentVariables"] | {"LOG_EXECUTION_ID": "true"} == {
         "GOAGENTS_CONFIG": "infra/gcp/config.yaml",

@@ -102,6 +102,8 @@ def test_what_passes_by_itself_is_tried_again(program: Program, says: str):
         ("ERROR: (gcloud.run) PERMISSION_DENIED: Permission denied on resource", "an owner of the project"),
         ("ERROR: (gcloud.services.enable) FAILED_PRECONDITION: Billing account not found", "link a billing account"),
         ("ERROR: (gcloud.run) Project 'a' not found or deleted", "gcloud projects list"),
+        ("ERROR: (gcloud.run.deploy) CpuAllocPerProjectRegion requested: 100000 allowed: 20000", "fewer by --max-inst"),
+        ("ERROR: (gcloud.functions.deploy) maxScale may not exceed 10. By adding billing …", "/run/quotas"),
     ],
 )
 def test_a_failure_says_what_gcloud_said_and_what_helps(program: Program, says: str, helps: str):

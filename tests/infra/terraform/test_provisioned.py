@@ -17,13 +17,17 @@ from tests.infra.terraform.sources import block, blocks, literal, read
 from goagents import records
 from goagents.app import FUNCTIONS
 from goagents.deploy import indexes
+from goagents.deploy.catalogue import Function, catalogue
 from goagents.deploy.plan_store import expiring_collections
+from goagents.deploy.target import MAX_INSTANCES
 from goagents.spec.check import KEY_VARIABLES
 from goagents.store.indexes import EXEMPT_FIELDS, INDEXES
 
 ROOT = Path(__file__).parents[3]
 CATALOGUE = ROOT / "shared" / "goagents" / "deploy" / "functions.json"
 CONFIG = ROOT / "infra" / "gcp" / "config.yaml"
+# The quota of a service in a region where the project is new, memory in GiB (googlecodelabs/feedback#1856).
+FIRST_CPUS, FIRST_MEMORY = 20, 40
 WANTED = json.loads((TERRAFORM / "modules" / "firestore" / "indexes.json").read_text(encoding="utf-8"))
 
 
@@ -37,9 +41,9 @@ def unserved(folders: set[str], catalogue: set[str]) -> set[str]:
 
 def test_every_function_is_deployed():
     folders = {path.parent.name for path in (ROOT / "functions").glob("*/main.py")}
-    catalogue = set(json.loads(CATALOGUE.read_text(encoding="utf-8"))["functions"])
-    assert unserved(folders, catalogue) == set()
-    assert unserved(folders | {"new"}, catalogue) == {"new"}
+    described = set(json.loads(CATALOGUE.read_text(encoding="utf-8"))["functions"])
+    assert unserved(folders, described) == set()
+    assert unserved(folders | {"new"}, described) == {"new"}
     assert folders == set(FUNCTIONS)
 
 
@@ -56,6 +60,28 @@ def test_the_services_are_made_of_that_file():
     assert main_module("functions")["functions"] == "${local.functions}"
     service = block(TERRAFORM / "modules" / "functions" / "main.tf", "resource", "google_cloud_run_v2_service", "this")
     assert service["for_each"] == "${local.services}"
+
+
+def unfit(functions: Mapping[str, Function], most: int) -> list[str]:
+    """Return the functions of which so many instances are too many for a project's first quota in a region."""
+    found = []
+    for name, function in functions.items():
+        memory = {"Mi": 1, "Gi": 1024}[function.memory[-2:]] * int(function.memory[:-2])
+        if most * float(function.cpu) > FIRST_CPUS or most * memory > FIRST_MEMORY * 1024:
+            found.append(name)
+    return found
+
+
+def test_the_most_instances_are_the_same_everywhere_and_within_a_new_projects_quota():
+    """Cloud Run refuses a service whose most instances would take more than the region's quota."""
+    assert unfit(catalogue(), MAX_INSTANCES) == []
+    assert set(unfit(catalogue(), 100)) == set(catalogue()), "what was once the default"
+    assert block(TERRAFORM / "variables.tf", "variable", "max_instances")["default"] == MAX_INSTANCES
+    for path in (TERRAFORM / "examples").glob("*/main.tf"):
+        given = block(path, "module", "goagents").get("max_instances", MAX_INSTANCES)
+        assert unfit(catalogue(), given) == [], path
+    page = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
+    assert f"`max_instances` ({MAX_INSTANCES})" in page
 
 
 def main_module(name: str) -> dict[str, Any]:
