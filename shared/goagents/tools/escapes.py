@@ -13,8 +13,8 @@ _MORE = "%[89abAB]" + _HEX  # of a character in UTF-8
 _UTF8 = rf"%(?:[0-7]{_HEX}|[cCdD]{_HEX}{_MORE}|[eE]{_HEX}{_MORE}{_MORE}|[fF]{_HEX}{_MORE}{_MORE}{_MORE})"
 _UTF16 = rf"u(?:[dD][89abAB]{_HEX}{{2}}\\u[dD][c-fC-F]{_HEX}{{2}}|(?![dD][89a-fA-F]){_HEX}{{4}})"
 _ENTITY = "&(?:#[0-9]{1,7}|#[xX][0-9a-fA-F]{1,6}|[a-zA-Z][a-zA-Z0-9]{1,30});"
-# Each begins with a character of its own: the engine of `re` skips to those quickly. A run of `\\` is one escape. Half of
-# one is none: what is missing may itself be escaped, and there in the next layer.
+# Each begins with a character of its own: the engine of `re` skips to those quickly. A run of `\\` is one escape. Half
+# of one is none: what is missing may itself be escaped, and there in the next layer.
 _ESCAPE = re.compile(rf"(\\(?:\\(?:\\\\)*|{_UTF16}|x{_HEX}{{2}}|[\"'/bfnrt])|{_UTF8}|{_ENTITY})")
 _PRINTABLE = re.compile(rf"(\\(?:\\(?:\\\\)*|u00[2-7]{_HEX}|x[2-7]{_HEX}|[\"'/])|%[2-7]{_HEX}|{_ENTITY})")
 _TORN = re.compile(
