@@ -258,7 +258,10 @@ def make_function(cloud: Cloud, request: Request, where: str) -> Answer:
         "uri": f"https://{name}-{NUMBER}.{REGION}.run.app",
     }
     cloud.put(f"cloudfunctions/{made['name']}", made)
-    knative(cloud, name, {"metadata": {"name": name}, "spec": {"template": {"spec": {}}}})
+    variables = made["serviceConfig"].get("environmentVariables", {})
+    container = {"image": "an-image", "env": [{"name": key, "value": value} for key, value in variables.items()]}
+    metadata = {"name": name, "labels": {"goog-managed-by": "cloudfunctions"}}
+    knative(cloud, name, {"metadata": metadata, "spec": {"template": {"spec": {"containers": [container]}}}})
     return _operation(where, "CREATE_FUNCTION", made)
 
 
@@ -344,6 +347,14 @@ def run_services(cloud: Cloud, request: Request, method: str) -> Answer:
         "metadata": {},
         "items": cloud.below("run", f"{WHERE}/services"),
     }
+
+
+@route(r"GET run /v1/(projects/[^/]+/locations)/-/services")
+def run_services_everywhere(cloud: Cloud, request: Request, parent: str) -> Answer:
+    found = [
+        value for key, value in cloud.resources.items() if re.fullmatch(rf"run/{parent}/[^/]+/services/[^/]+", key)
+    ]
+    return 200, {"items": found}
 
 
 @route(rf"GET run {re.escape(_RUN)}/namespaces/[^/]+/revisions/([^/]+)")

@@ -15,6 +15,7 @@ from goagents.deploy.checks import check_uploaded
 from goagents.deploy.gcloud import Gcloud
 from goagents.deploy.plan import database_plan, plan
 from goagents.deploy.removal import Kept, find_kept, removal
+from goagents.deploy.standing import check_database_unused, check_from_source, services
 from goagents.deploy.steps import Step
 from goagents.deploy.target import Target
 from goagents.errors import GoAgentsError, NotFound, PermissionDenied, Unauthenticated
@@ -45,6 +46,7 @@ def deploy_to_gcp(options: dict[str, Any], clusters: Sequence[AgentCluster], *, 
         return
     number = str(gcloud.read(("projects", "describe", target.project))["projectNumber"])
     target = target_of(options, clusters, number=number)
+    check_from_source(target, services(gcloud))
     steps = plan(target)
     note(f"{len(steps)} steps for the project {target.project} in {target.region}; --dry-run shows their commands.")
     if not options["yes"]:
@@ -157,20 +159,26 @@ def destroy(
         _show(removal(target, Kept(queue=not queue), data=data, queue=queue), target.project, output)
         return
     gcloud = Gcloud(target.project)
-    kept = find_kept(target, gcloud, queue=queue)
+    standing = services(gcloud)
+    check_from_source(target, standing)
+    if data:
+        check_database_unused(target, standing)
+    kept = find_kept(target, gcloud, standing, queue=queue)
     left = remaining(removal(target, kept, data=data, queue=queue), gcloud)
     for step in left:
         note(step.line)
     if left and not yes:
-        _ask_for_name(target.project)
+        _ask_for_name(target, data=data)
     outcomes = carry_out(left, gcloud, _tell)
     if output == "json":
-        stays = {"data_kept": not data, "queue_kept": kept.queue}
+        stays = {"data_kept": not data, "queue_kept": kept.queue, "accounts_kept": bool(kept.accounts_for)}
         say_json({"project": target.project, "deleted": list(outcomes), **stays})
         return
     say(f"destroyed: {len(outcomes)} step{'' if len(outcomes) == 1 else 's'}" if outcomes else "nothing of it is there")
     if not data:
         say(f"kept: the Firestore database {target.database} (--data deletes it), and secrets")
+    if kept.accounts_for:
+        say(f"kept: the service accounts, which are also those of {kept.accounts_for[0]}")
     if kept.queue:
         say(f"kept: the queue {target.prefix}, empty and paused (--queue deletes it, and bars its name for days)")
 
@@ -194,8 +202,9 @@ def _ask(question: str) -> None:
     click.confirm(question, abort=True, err=True)
 
 
-def _ask_for_name(project: str) -> None:
+def _ask_for_name(target: Target, *, data: bool) -> None:
     if not sys.stdin.isatty():
         raise click.UsageError("this deletes for good, and there is no terminal to ask on: add --yes")
-    if click.prompt("Type the project's name to delete all of this", err=True) != project:
+    database = f", and the database {target.database}, which others may use, too" if data else ""
+    if click.prompt(f"Type the project's name to delete all of this{database}", err=True) != target.project:
         raise click.UsageError("that is not the project's name; nothing was deleted")

@@ -1,16 +1,18 @@
 """The plan that takes a deployment away again: whatever `plan` makes, save what is somebody's data.
 
 Kept are the secrets (they were there before), the interfaces enabled, and, unless they are asked for, the database and
-the queue: Google bars a deleted queue's name for days, and a deployment in its place could not be made.
+the queue: Google bars a deleted queue's name for days, and a deployment in its place could not be made. The accounts
+are those of every region, so they stay while there is another.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from .gcloud import Gcloud
 from .grants import on_project, on_queue, on_secrets
 from .plan import purposes
+from .standing import Service, elsewhere
 from .steps import Step, gone, last, named
 from .target import Target
 
@@ -19,20 +21,25 @@ UNKNOWN_SECRET = "SECRET_NAME"  # noqa: S105 - what a plan says that was made wi
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """What stays, and in whose policies accounts that go may stand: secrets by their names; the queue, if it does."""
+    """What stays, and in whose policies accounts that go may stand: secrets by their names; the queue, if it does.
+
+    `accounts_for` are services in other regions, which have the same accounts: with any, the accounts stay.
+    """
 
     secrets: tuple[str, ...] = (UNKNOWN_SECRET,)
     queue: bool = True
+    accounts_for: tuple[Service, ...] = ()
 
 
-def find_kept(target: Target, gcloud: Gcloud, *, queue: bool) -> Kept:
-    """Ask what will stay; with `queue`, the queue will not. Raises GcloudFailed.
+def find_kept(target: Target, gcloud: Gcloud, standing: Sequence[Service] = (), *, queue: bool) -> Kept:
+    """Ask what will stay; with `queue`, the queue will not. `standing` are the project's services. Raises GcloudFailed.
 
     Each secret of the project is one: nothing says any more which of them were bound by deployments before the last.
     """
     secrets = [last(each, "secrets") for each in gcloud.read(("secrets", "list")) or ()]
     listed = () if queue else gcloud.read(("tasks", "queues", "list", f"--location={target.region}"))
-    return Kept(tuple(filter(None, secrets)), named("queues", target.prefix)(listed) == "done")
+    there = named("queues", target.prefix)(listed) == "done"
+    return Kept(tuple(filter(None, secrets)), there, tuple(elsewhere(target, standing)))
 
 
 def removal(target: Target, kept: Kept, *, data: bool, queue: bool) -> tuple[Step, ...]:
@@ -41,13 +48,13 @@ def removal(target: Target, kept: Kept, *, data: bool, queue: bool) -> tuple[Ste
     Functions go before what they use, and roles before their accounts, or policies keep entries of nobody.
     """
     queued = on_queue(target) if kept.queue else ()
-    grants = (*on_project(target), *on_secrets(target, kept.secrets), *queued)
+    grants = () if kept.accounts_for else (*on_project(target), *on_secrets(target, kept.secrets))
     return (
         _schedule(target),
         *_functions(target),
         *(_delete_queue(target) if queue else _empty_queue(target)),
-        *(grant.take() for grant in grants),
-        *_accounts(target),
+        *(grant.take() for grant in (*grants, *queued)),
+        *(() if kept.accounts_for else _accounts(target)),
         *(_database(target) if data else ()),
     )
 
@@ -140,7 +147,7 @@ def _database(target: Target) -> Iterator[Step]:
     )
     yield Step(
         id="database",
-        line=f"delete the database {target.database}: all clusters, sessions and runs, for good",
+        line=f"delete the database {target.database}, for good: the clusters, sessions and runs of all who use it",
         argv=("firestore", "databases", "delete", where),
         look=look,
         state=gone(named("databases", target.database)),

@@ -106,6 +106,10 @@ class Target:
         return f"https://{self.service(function)}-{self.number}.{self.region}.run.app"
 
     @property
+    def store(self) -> str:
+        return f"firestore://{self.project}/{self.database}"
+
+    @property
     def queue(self) -> str:
         return f"projects/{self.project}/locations/{self.region}/queues/{self.prefix}"
 
@@ -127,7 +131,7 @@ class Target:
         """Return the variables of a function, without those that Secret Manager fills."""
         return {
             "GOAGENTS_CONFIG": self.config,
-            "GOAGENTS_STORE": f"firestore://{self.project}/{self.database}",
+            "GOAGENTS_STORE": self.store,
             "GOAGENTS_QUEUE": self.queue,
             "GOAGENTS_WORKER_URL": f"{self.url(self.worker)}/worker",
             "GOAGENTS_INVOKER": self.account("invoker"),
