@@ -257,7 +257,7 @@ class DeletionRecord(Record):
 
 
 class ToolAnswerRecord(Record):
-    """What a tool answered, as content parts in JSON; before that, the claim of the process that asks it."""
+    """What a tool answered, as content parts in JSON; before that, its asker's claim; neither where none is kept."""
 
     claim: str | None = None
     content: list[dict[str, Any]] | None = None

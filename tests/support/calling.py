@@ -98,7 +98,7 @@ class Desk:
         name = tool.definition.name
         context = ToolContext("run_1", "ses_1", "default", "a", "call_1", "run_1/1/call_1")
         part = ToolCallPart("call_1", name, arguments)
-        opened = OpenTool(tool, None, spec, digest_of(spec))
+        opened = OpenTool(tool, None, spec, digest_of(spec.model_dump(mode="json"), tool.definition))
         deadline = self.clock.monotonic() + seconds
         task = asyncio.create_task(Passage(self.around, opened, part, context, deadline, self.begun).make())
         await self.clock.run_until(task.done)

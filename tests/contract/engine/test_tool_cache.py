@@ -24,6 +24,8 @@ from goagents.testing.tools import StaticToolset, function_tool
 from goagents.tools.base import ToolResult, text_result
 
 ENTRY = {"type": "http", "name": "shop", "url": "https://shop.example.com", "cache_ttl": "1m", "timeout": "5s"}
+OTHER = {"type": "http", "name": "other", "url": "https://o.example.com", "headers": {"Authorization": "Bearer ${KEY}"}}
+NONE = StaticToolset([])
 ANSWERS = Query(f"{PATHS.root}/tool_answers", limit=100)
 
 
@@ -193,8 +195,52 @@ async def test_what_is_wrong_or_large_is_not_kept(store: Store, wrong: Any):
     services = engine(store, asks(), {"shop": toolset})
     await applied(services, manifest({"tools": [ENTRY]}))
     await answers(services, "s1")
-    assert await kept(store) == []
+    assert [record.content for record in await kept(store)] == [None]
     assert await answers(services, "s2") == ["right"]
+
+
+async def test_who_waited_for_what_is_not_kept_asks_at_once(store: Store):
+    """Processes that would take turns at it would each wait for all before."""
+    server = Server([text_result("HTTP 500", is_error=True)])
+    server.release.clear()
+    several = [await process(store, server) for _ in range(4)]
+    first = asyncio.create_task(answers(several[0], "s0"))
+    await server.entered.wait()
+    others = [asyncio.create_task(answers(each, f"s{n}")) for n, each in enumerate(several[1:], 1)]
+    await eventually(lambda: all(each.handles for each in several))
+    server.release.set()
+    await first
+    server.release.clear()
+    await eventually(lambda: len(server.calls) == 4)  # all of them are under way at the same time
+    server.release.set()
+    await asyncio.gather(*others)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("url", "${PLACE}/v1"), ("url", "https://${PLACE}.example.com/v1"), ("headers", {"X-User": "${PLACE}"})],
+)
+async def test_another_value_of_a_variable_is_another_entry(store: Store, field: str, value: Any):
+    server = Server(["of staging", "of prod"])
+    found = []
+    for place in ("https://a.example.com", "https://b.example.com", "https://a.example.com"):
+        environ = {"PLACE": place if str(value).startswith("${") or field == "headers" else place[8]}
+        services = engine(store, asks(), {"shop": server.toolset()}, environ=environ)
+        await applied(services, manifest({"tools": [{**ENTRY, field: value}]}))
+        found += await answers(services, f"session-{len(found)}")
+    assert found == ["of staging", "of prod", "of staging"]
+
+
+async def test_a_tool_that_is_described_in_another_way_is_another(store: Store):
+    """An OpenAPI page may have changed, and the same arguments lead elsewhere."""
+    server = Server(["before", "after"])
+    found = []
+    for schema in ({"type": "object"}, {"type": "object", "description": "Of today."}):
+        toolset = StaticToolset([function_tool("look", server.look, schema, effect="read")])
+        services = engine(store, asks(), {"shop": toolset})
+        await applied(services, manifest({"tools": [ENTRY]}))
+        found += await answers(services, f"session-{len(found)}")
+    assert found == ["before", "after"]
 
 
 async def test_small_images_are_kept(store: Store):
@@ -255,10 +301,9 @@ async def test_without_the_store_the_call_is_made(store: Store, caplog: pytest.L
 
 async def test_a_secret_that_became_one_later_is_not_shown_from_the_cache(store: Store):
     server = Server(["the key is s3cret-of-now"])
-    headers = {"Authorization": "Bearer ${KEY}"}
     for key, expected in (("another", "the key is s3cret-of-now"), ("s3cret-of-now", "the key is [redacted]")):
-        services = engine(store, asks(), {"shop": server.toolset()}, environ={"KEY": key})
-        await applied(services, manifest({"tools": [{**ENTRY, "headers": headers}]}))
+        services = engine(store, asks(), {"shop": server.toolset(), "other": NONE}, environ={"KEY": key})
+        await applied(services, manifest({"tools": [ENTRY, OTHER]}))
         assert await answers(services, f"with-{key}") == [expected]
     assert len(server.calls) == 1
 
@@ -286,12 +331,11 @@ async def test_what_was_cut_is_given_again_as_it_was(store: Store, long: str):
 async def test_a_hit_that_lost_a_secret_is_not_cut_for_being_longer(store: Store):
     """What stands in a short secret's place is longer than it; the answer's end is worth more than the bound."""
     server = Server(["abcd " * 200])
-    headers = {"Authorization": "Bearer ${KEY}"}
     found = []
     for key in ("another", "abcd"):
         toolset = StaticToolset([function_tool("look", server.look, effect="read", max_output=1000)])
-        services = engine(store, asks(), {"shop": toolset}, environ={"KEY": key})
-        await applied(services, manifest({"tools": [{**ENTRY, "headers": headers}]}))
+        services = engine(store, asks(), {"shop": toolset, "other": NONE}, environ={"KEY": key})
+        await applied(services, manifest({"tools": [ENTRY, OTHER]}))
         found += await answers(services, f"with-{key}")
     assert found == ["abcd " * 200, "[redacted] " * 200]
     assert len(server.calls) == 1

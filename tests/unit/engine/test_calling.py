@@ -221,6 +221,13 @@ class TestCircuitBreaker:
             assert (await at.call(tool)).outcome != "circuit_open"
         assert (await at.call(tool)).outcome == "ok"
 
+    async def test_who_asks_to_be_called_later_has_neither_failed_nor_recovered(self, make: Any):
+        at = make(circuit_breaker={"failures": 2, "reset": "1m"})
+        tool = at.tool(down(), busy(), down(), busy(), "found")
+        assert [(await at.call(tool)).outcome for _ in range(4)] == ["error", "error", "error", "circuit_open"]
+        await at.clock.advance(60)
+        assert [(await at.call(tool)).outcome for _ in range(2)] == ["error", "ok"]  # busy, so it is tried once more
+
     async def test_the_runs_own_end_does_not_count(self, make: Any):
         at = make(circuit_breaker={"failures": 1})
         tool = at.tool("late")
@@ -280,6 +287,16 @@ class TestRateLimit:
         at = make(rate_limit={"calls": 1, "per": "3s"}, retries=2)
         done, seconds = await elapsed(at, at.tool(down(), down(), "found"))
         assert (done.outcome, seconds) == ("ok", pytest.approx(6))
+
+    async def test_a_repeat_without_a_turn_is_none_and_the_failure_is_told(self, make: Any):
+        at = make(retries=3, rate_limit={"calls": 1, "per": "1m"}, circuit_breaker={"failures": 2, "reset": "1h"})
+        tool = at.tool(down())
+        for _ in range(2):
+            done = await at.call(tool)
+            assert (done.outcome, text_of(done), done.attempts) == ("error", "no answer", 1)
+            await at.clock.advance(60)
+        done = await at.call(tool)
+        assert (done.outcome, len(tool.keys)) == ("circuit_open", 2)
 
 
 class TestRateLimitAndCache:

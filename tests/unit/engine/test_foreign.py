@@ -1,6 +1,8 @@
 """What code that others wrote returns or raises in a call: the model is told, the log has it, and the run goes on."""
 
 import asyncio
+import contextlib
+import copy
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -8,7 +10,8 @@ from typing import Any
 import pytest
 from tests.support.calling import Desk, ServerTool, desk, text_of
 
-from goagents.errors import ConfigurationError
+from goagents.engine.calling.foreign import answer_within
+from goagents.errors import ConfigurationError, ToolFailed
 from goagents.messages import ImagePart, TextPart
 from goagents.telemetry.base import Unexpected
 from goagents.tools.base import ToolContext, ToolResult
@@ -127,3 +130,61 @@ async def test_our_own_cancellation_is_no_defect_of_the_tool(at: Desk):
     with pytest.raises(asyncio.CancelledError):
         await call
     assert defects(at) == []
+
+
+async def test_arguments_that_a_tool_changes_are_its_own(tmp_path: Path):
+    at = desk(tmp_path, retries=1)
+    given: list[Any] = []
+
+    class Changes(ServerTool):
+        async def call(self, arguments: Any, context: ToolContext) -> ToolResult:
+            given.append(copy.deepcopy(arguments))
+            arguments["where"]["city"] = "elsewhere"
+            arguments.clear()
+            return await super().call(arguments, context)
+
+    tool = Changes(at.tool().definition, [ToolFailed("down").because("server"), "found"], clock=at.clock)
+    where = {"city": "here"}
+    assert text_of(await at.call(tool, where=where)) == "found"
+    assert (given, where) == ([{"where": {"city": "here"}}] * 2, {"city": "here"})
+    await at.around.store.aclose()
+
+
+@pytest.mark.parametrize("effect", ["read", "unsafe"])
+async def test_a_call_that_does_not_end_is_left_behind(at: Desk, effect: str, caplog: pytest.LogCaptureFixture):
+    released = asyncio.Event()
+
+    class Stays(ServerTool):
+        async def call(self, arguments: Mapping[str, Any], context: ToolContext) -> ToolResult:
+            while not released.is_set():
+                with contextlib.suppress(asyncio.CancelledError):
+                    await released.wait()
+            raise RuntimeError("nobody hears it")
+
+    done = await asyncio.wait_for(at.call(Stays(at.tool(timeout=0.05, effect=effect).definition, [])), 60)
+    assert text_of(done).startswith("The tool gave no answer within 0.05 s.")
+    assert (done.outcome, done.unknown) == ("timeout", effect == "unsafe")
+    assert (len(at.around.state.left), "a call of a tool goes on" in caplog.text) == (1, True)
+    released.set()
+    await asyncio.wait(at.around.state.left)
+    assert not at.around.state.left
+
+
+async def test_who_cancels_a_call_waits_for_it_to_tidy_up():
+    ended: list[str] = []
+    entered = asyncio.Event()
+
+    async def tidies() -> None:
+        entered.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await asyncio.sleep(0.05)
+            ended.append("tidy")
+
+    call = asyncio.create_task(answer_within(60, tidies(), set()))
+    await asyncio.wait_for(entered.wait(), 60)
+    call.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await call
+    assert ended == ["tidy"]

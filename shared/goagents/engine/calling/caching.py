@@ -21,24 +21,25 @@ from goagents.errors import DocumentTooLarge, OutcomeUnknown, StoreConflict, Sto
 from goagents.ids import new_id
 from goagents.messages import CONTENT
 from goagents.records import Paths, ToolAnswerRecord
-from goagents.spec.tools import ToolSpec
 from goagents.store.base import ABSENT, AtVersion, Delete, Put, Store, Write
-from goagents.tools.base import ToolResult
+from goagents.tools.base import ToolDefinition, ToolResult
 
 from .results import Done
 
 MAX_KEPT = 256 << 10  # characters of one answer as JSON; a longer one is not kept
 _FIRST_PAUSE = 0.05  # seconds between looks at another process's claim, growing
 _LONGEST_PAUSE = 0.5
+_NOT_KEPT = 5.0  # seconds in which nobody claims the place of an answer that was not kept
 
 _log = logging.getLogger("goagents.engine")
 Make = Callable[[], Awaitable[Done]]
 Flights = dict[str, "asyncio.Future[Any]"]
 
 
-def digest_of(spec: ToolSpec) -> str:
-    """Return what tells an entry of the YAML from any that differs from it."""
-    return _hash(spec.model_dump(mode="json", exclude_defaults=True))
+def digest_of(entry: Any, definition: ToolDefinition) -> str:
+    """Return what tells a tool from any that differs from it. `entry` is JSON: that of the YAML with its values, and
+    what else of the configuration it stands for."""
+    return _hash([entry, definition.description, definition.parameters])
 
 
 def key_of(tenant: str, cluster_uid: str, digest: str, tool: str, arguments: Mapping[str, Any]) -> str:
@@ -100,7 +101,8 @@ class ResultCache:
         return done
 
     async def _look(self, path: str) -> ToolResult | str | None:
-        """Return the answer, or the version of our claim; None where another process has one and does not answer."""
+        """Return the answer, or the version of our claim; None where another process has one and does not answer, or
+        had an answer that is not kept."""
         until, pause = self.clock.monotonic() + self.patience, _FIRST_PAUSE
         while True:
             document = (await self.store.get_many([path])).get(path)
@@ -109,9 +111,11 @@ class ResultCache:
                 if claim is not None:
                     return claim
             else:
-                content = ToolAnswerRecord.of(document.data).content
-                if content is not None:
-                    return ToolResult(tuple(CONTENT.validate_python(content)))
+                kept = ToolAnswerRecord.of(document.data)
+                if kept.content is not None:
+                    return ToolResult(tuple(CONTENT.validate_python(kept.content)))
+                if kept.claim is None:
+                    return None  # there was an answer, and none to keep: who waited would only wait in turn
             if self.clock.monotonic() >= until:
                 return None
             await self.clock.sleep(pause)
@@ -129,12 +133,14 @@ class ResultCache:
             return None
 
     async def _keep(self, path: str, claim: str, done: Done) -> None:
-        """Put a good answer into the claim's place; for any other, take the claim away."""
+        """Put a good answer into the claim's place; for any other, that there is none to wait for."""
         now = self.clock.now()
         content = CONTENT.dump_python(done.result.content, mode="json") if done.outcome == "ok" else None
-        record = ToolAnswerRecord(content=content, created_at=now, expire_at=now + timedelta(seconds=self.ttl))
-        fits = content is not None and len(json.dumps(content)) <= MAX_KEPT
-        await self._commit([Put(path, record.data(), AtVersion(claim)) if fits else Delete(path, AtVersion(claim))])
+        if content is not None and len(json.dumps(content)) > MAX_KEPT:
+            content = None
+        seconds = self.ttl if content is not None else min(self.ttl, _NOT_KEPT)
+        record = ToolAnswerRecord(content=content, created_at=now, expire_at=now + timedelta(seconds=seconds))
+        await self._commit([Put(path, record.data(), AtVersion(claim))])
 
     async def _commit(self, writes: list[Write]) -> None:
         if not writes:

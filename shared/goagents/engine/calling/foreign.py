@@ -1,6 +1,8 @@
 """Tools are code that others wrote: whatever it raises or returns costs its own call or opening, and nothing else."""
 
 import asyncio
+import logging
+from collections.abc import Coroutine
 from typing import Any
 
 from goagents.engine.failures import traceback_of
@@ -11,9 +13,17 @@ from goagents.tools.base import ToolResult, Toolset
 from .surroundings import Surroundings
 
 CLOSING = 30.0  # seconds that a toolset has to close
+ENDING = 1.0  # seconds that a call has to end once it is told to
 MAX_ERROR = 1000  # characters
 MAX_TRACEBACK = 20_000
 _FAULTS = (None, "server", "busy")
+
+_log = logging.getLogger("goagents.engine")
+Left = set["asyncio.Task[Any]"]
+
+
+class NoAnswer(Exception):
+    """A call did not end in its time."""
 
 
 def is_ours(error: BaseException) -> bool:
@@ -42,6 +52,46 @@ def _shown(defect: BaseException) -> str:
         return repr(defect)
     except Exception as worse:  # noqa: BLE001 - its own `__repr__` is foreign code, too
         return f"{type(defect).__name__} (its repr raised {type(worse).__name__})"
+
+
+async def answer_within(seconds: float, call: Coroutine[Any, Any, Any], left: Left) -> Any:
+    """Return what `call` returns or raise what it raises, of whatever kind. Raises NoAnswer.
+
+    It is made in a task of its own: one that goes on though it is told to end is in `left` until it does, and nobody
+    waits for it.
+    """
+    work = asyncio.create_task(_outcome(call))
+    try:
+        await asyncio.wait({work}, timeout=seconds)
+    except asyncio.CancelledError:
+        await _end(work, left)
+        raise
+    if not work.done():
+        await _end(work, left)
+        raise NoAnswer
+    result, error = work.result()
+    if error is not None:
+        raise error
+    return result
+
+
+async def _outcome(call: Coroutine[Any, Any, Any]) -> tuple[Any, BaseException | None]:
+    """What a task raises may end the event loop: it is handed over instead."""
+    try:
+        return await call, None
+    except GeneratorExit:
+        raise
+    except BaseException as error:  # noqa: BLE001 - raised again by who waits
+        return None, error
+
+
+async def _end(work: "asyncio.Task[Any]", left: Left) -> None:
+    work.cancel()
+    left.add(work)
+    work.add_done_callback(left.discard)
+    await asyncio.wait({work}, timeout=ENDING)
+    if not work.done():
+        _log.warning("a call of a tool goes on, though it was told to end; %d of them do", len(left))
 
 
 async def close_toolset(around: Surroundings, tool: str, toolset: Toolset) -> None:

@@ -4,10 +4,12 @@ Whatever goes wrong is an error result that tells the model what it can do about
 """
 
 import asyncio
+import copy
 from collections.abc import MutableSet
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Any, Literal
 
+from goagents.attempts import Fault
 from goagents.engine.loaded import OpenTool
 from goagents.errors import GoAgentsError, ToolError, ToolTimedOut
 from goagents.messages import TextPart, ToolCallPart
@@ -17,7 +19,7 @@ from goagents.tools.redaction import Redactor
 from .breaker import CircuitBreaker, CircuitOpen
 from .caching import ResultCache, key_of
 from .circuits import emit, tell
-from .foreign import checked, tell_defect
+from .foreign import NoAnswer, answer_within, checked, tell_defect
 from .output import bounded, redacted
 from .results import Done
 from .retrying import persist
@@ -45,6 +47,8 @@ class Passage:
     deadline: float
     begun: MutableSet[str]
     attempts: int = field(default=0, init=False)
+    _last: Done | None = field(default=None, init=False)
+    _without_turn: bool = field(default=False, init=False)
 
     async def make(self) -> Done:
         """Return what the call came to. Raises nothing of the tool's."""
@@ -149,12 +153,17 @@ class Passage:
         return await persist(self._next_attempt, self._may_repeat, spec.retries, self.around.clock, self.deadline)
 
     def _may_repeat(self, done: Done) -> bool:
+        if self._without_turn:
+            return False
         return done.result.fault is not None and (not done.sent or self.tool.tool.definition.effect != "unsafe")
 
     async def _next_attempt(self) -> Done:
-        """The first turn was waited for already; each repeat takes one of its own."""
-        late = await self._wait_for_turn() if self.attempts else None
-        return late or await self._attempt()
+        """The first turn was waited for already; each repeat takes one of its own, and without one there is none."""
+        if self._last is None or await self._wait_for_turn() is None:
+            self._last = await self._attempt()
+        else:
+            self._without_turn = True
+        return self._last
 
     async def _attempt(self) -> Done:
         definition = self.tool.tool.definition
@@ -162,13 +171,12 @@ class Passage:
         self.attempts += 1
         self.begun.add(self.call.id)
         try:
-            async with asyncio.timeout(seconds):
-                result = checked(await self.tool.tool.call(self.call.arguments, self.context))
+            result = checked(await answer_within(seconds, self._answer(), self.around.state.left))
             return Done("error" if result.is_error else "ok", self._bounded(result), foreign=True)
-        except TimeoutError:
+        except NoAnswer:
             cut = seconds < definition.timeout
-            done = _said("timeout", f"The tool gave no answer within {seconds:.3g} s.", cut=cut)
-            done = done if cut else replace(done, result=replace(done.result, fault="server"))
+            text = f"The tool gave no answer within {seconds:.3g} s."
+            done = _said("timeout", text, cut=cut, fault=None if cut else "server")
             return self._in_doubt(done) if definition.effect == "unsafe" else done
         except BaseException as error:  # noqa: BLE001 - a tool is foreign code: its defect must not end the run
             done = self._failed(error)
@@ -176,6 +184,10 @@ class Passage:
                 self.begun.discard(self.call.id)
             unanswered = done.sent and done.result.fault == "server"
             return self._in_doubt(done) if unanswered and definition.effect == "unsafe" else done
+
+    async def _answer(self) -> Any:
+        """The arguments are the call's own, and recorded: each attempt gets a copy that it may change."""
+        return await self.tool.tool.call(copy.deepcopy(self.call.arguments), self.context)
 
     def _failed(self, error: BaseException) -> Done:
         """Return what an exception of the tool comes to. Raises a cancellation: whose it is, the caller can tell."""
@@ -187,6 +199,8 @@ class Passage:
             failed = ToolResult(text_result(str(error)).content, True, error.fault, error.retry_after)
             outcome = "timeout" if isinstance(error, ToolTimedOut) else "error"
             return Done(outcome, self._bounded(failed), foreign=True, sent=error.sent)
+        if isinstance(error, TimeoutError):
+            return _said("timeout", "The tool waited in vain for an answer.", fault="server")
         if isinstance(error, GoAgentsError):
             return Done("error", self._bounded(text_result(str(error), is_error=True)), foreign=True)
         self._log(error)
@@ -213,7 +227,7 @@ def _judge(breaker: CircuitBreaker, done: Done, *, probe: bool) -> None:
     """Count what the call tells of the server: an error about the arguments is an answer like any other."""
     if done.result.fault == "server":
         breaker.failed(probe=probe)
-    elif done.cut or not done.foreign:
+    elif done.cut or not done.foreign or done.result.fault == "busy":
         breaker.released(probe=probe)
     else:
         breaker.succeeded()
@@ -225,6 +239,7 @@ def _said(
     retry_after: float | None = None,
     *,
     cut: bool = False,
+    fault: Fault | None = None,
 ) -> Done:
     """Return what we say in the tool's place."""
-    return Done(outcome, ToolResult(text_result(text).content, True, None, retry_after), cut=cut)
+    return Done(outcome, ToolResult(text_result(text).content, True, fault, retry_after), cut=cut)

@@ -19,11 +19,12 @@ Entry = tuple[str, str, str]  # of the YAML: the cluster's uid, the agent, the t
 
 @dataclass
 class CallState:
-    """`flights` are the cached calls under way, by the path of their result."""
+    """`flights` are the cached calls under way, by the path of their result; `left` those that ignored their end."""
 
     breakers: "OrderedDict[tuple[Entry, str], CircuitBreaker]" = field(default_factory=OrderedDict)
     limiters: "OrderedDict[Entry, RateLimiter]" = field(default_factory=OrderedDict)
     flights: "dict[str, asyncio.Future[Any]]" = field(default_factory=dict)
+    left: "set[asyncio.Task[Any]]" = field(default_factory=set)
 
     def breaker(self, entry: Entry, place: str, spec: ToolSpec, clock: Clock) -> CircuitBreaker:
         """Return the breaker of a tool and host, with the terms of `spec`."""

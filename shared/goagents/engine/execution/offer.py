@@ -15,16 +15,19 @@ _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _EFFECTS = ("read", "idempotent", "unsafe")
 
 
-def offer(spec: ToolSpec, tools: Any) -> dict[str, OpenTool]:
-    """Return the tools that the entry `spec` offers, by name. Raises ToolUnavailable for what is no tool."""
+def offer(spec: ToolSpec, tools: Any, entry: Any = None) -> dict[str, OpenTool]:
+    """Return the tools that the entry `spec` offers, by name. Raises ToolUnavailable for what is no tool.
+
+    `entry` is what the entry comes to at this moment, as JSON, where its answers are cached.
+    """
     if isinstance(tools, str | bytes) or not hasattr(tools, "__iter__"):
         raise ToolUnavailable(f"It offers {type(tools).__name__} instead of tools.")
-    digest = digest_of(spec) if spec.cache_ttl is not None else ""
     opened: dict[str, OpenTool] = {}
     for tool in tools:
         definition = _definition(tool)
         if definition.name in opened:
             raise ToolUnavailable(f"It offers two tools of the name {definition.name!r}.")
+        digest = digest_of(entry, definition) if spec.cache_ttl is not None else ""
         opened[definition.name] = OpenTool(tool, _compile(definition), spec, digest)
     return opened
 

@@ -18,7 +18,9 @@ from goagents.engine.services import Services
 from goagents.errors import GoAgentsError, StoreError, ToolError
 from goagents.records import Paths, ToolsetRecord
 from goagents.spec.cluster import AgentSpec
-from goagents.spec.tools import ToolSpec
+from goagents.spec.interpolation import Resolver
+from goagents.spec.references import texts_within
+from goagents.spec.tools import McpToolSpec, ToolSpec
 from goagents.store.base import Merge
 from goagents.telemetry.base import ToolsetFailed
 from goagents.tools.base import ChangingToolset, Toolset
@@ -124,13 +126,22 @@ class Opener:
                 toolset = self.services.toolsets.build(spec, trusted=trusted, allowed_hosts=hosts, tenant=tenant)
             tools = await toolset.open()
             _check_wanted()
-            return Opened(toolset, offer(spec, tools))
+            return Opened(toolset, offer(spec, tools, self._entry(spec)))
         except BaseException as error:
             if toolset is not None:
                 await close_toolset(self.around, spec.name, toolset)  # what was begun of it must not outlive this
             if is_ours(error):
                 raise
             return self._reason(spec, error)
+
+    def _entry(self, spec: ToolSpec) -> Any:
+        """Return what the entry comes to at this moment, as JSON. An answer that was cached for another address, as
+        another user or of another server is none of this one's."""
+        entry = spec.model_dump(mode="json")
+        resolver = self.services.resolvers(trusted=self.cluster.trusted)
+        values = [_value(resolver, text) for text in texts_within(entry) if "${" in text]
+        server = self.services.config.mcp_servers.get(spec.server) if isinstance(spec, McpToolSpec) else None
+        return [entry, values, server.model_dump(mode="json") if server is not None else None]
 
     def _reason(self, spec: ToolSpec, error: BaseException) -> str:
         """Return what status says of a failure; the log has what of it nobody expected."""
@@ -229,6 +240,13 @@ async def done_within(clock: Clock, works: Collection["asyncio.Future[T]"], seco
     finally:
         sleep.cancel()
     return not left
+
+
+def _value(resolver: Resolver, text: str) -> str | None:
+    try:
+        return resolver.resolve(text)
+    except GoAgentsError:
+        return None  # the tool opened without it
 
 
 def _check_wanted() -> None:
