@@ -46,6 +46,7 @@ class AuthServer:
     needs: dict[str, str] = field(default_factory=dict)
     rotates: bool = True
     issuer: str | None = None
+    metadata_at: str | None = None
     scopes: list[str] | None = None
     offers: dict[str, Any] = field(default_factory=dict)
     slow: float = 0.0
@@ -100,7 +101,7 @@ class AuthServer:
         return rpc(message, said(f"you sent {request.headers['Authorization']}"))
 
     async def _refusal(self, request: web.Request) -> web.Response | None:
-        resource = f"{request.url.origin()}/.well-known/oauth-protected-resource/mcp"
+        resource = self.metadata_at or f"{request.url.origin()}/.well-known/oauth-protected-resource/mcp"
         scheme, _, token = request.headers.get("Authorization", "").partition(" ")
         grant, until = self.access.get(token, (None, 0.0))
         if scheme != "Bearer" or grant is None or until < time.time():

@@ -123,9 +123,11 @@ class MachineLogin:
         return (*configured_secrets(self._oauth), *self._sent)
 
     async def aclose(self) -> None:
-        await self._fetching.over()
-        await self._http.aclose()
-        await self._session.aclose()
+        try:
+            await self._fetching.over()
+        finally:
+            await self._http.aclose()
+            await self._session.aclose()
 
     async def _fetch(self, challenge: httpx2.Response, refused: str | None) -> None:
         if challenge.status_code == 403:
@@ -157,8 +159,8 @@ class Single:
             await asyncio.wait({self._task})
 
 
-# What a provider's flow raises: its own errors, and those of reading what servers answered.
-OAUTH_ERRORS = (OAuthFlowError, ValueError)
+# What a provider's flow raises: its own errors, and those of reading and following what servers answered.
+OAUTH_ERRORS = (OAuthFlowError, ValueError, httpx2.HTTPError, httpx2.InvalidURL)
 
 
 async def drive(provider: OAuthClientProvider, challenge: httpx2.Response, refused: str | None, send: Send) -> None:
@@ -224,6 +226,19 @@ def token_secrets(tokens: OAuthToken | None) -> tuple[str, ...]:
     return () if tokens is None else tuple(filter(None, (tokens.access_token, tokens.refresh_token)))
 
 
+def _signing(key: SignedJWTParameters) -> Callable[[str], Awaitable[str]]:
+    sign = key.create_assertion_provider()
+
+    async def signed(audience: str) -> str:
+        try:
+            return await sign(audience)
+        except Exception as error:  # noqa: BLE001 - of two libraries, and their messages may quote the key
+            name = type(error).__name__
+            raise OAuthFlowError(f"`private_key` cannot sign with {key.signing_algorithm}: {name}") from None
+
+    return signed
+
+
 def _machine_provider(url: str, oauth: McpOAuthConfig) -> Scoped:
     """Raises ToolUnavailable for want of a secret."""
     client = oauth.client_id or ""
@@ -238,7 +253,7 @@ def _machine_provider(url: str, oauth: McpOAuthConfig) -> Scoped:
             signing_key=oauth.private_key.get_secret_value(),
             signing_algorithm=oauth.algorithm,
         )
-        provider = _WithKey(url, Memory(), client, key.create_assertion_provider(), issuer=oauth.issuer)
+        provider = _WithKey(url, Memory(), client, _signing(key), issuer=oauth.issuer)
     if provider is None:
         raise ToolUnavailable("`oauth` of its entry in `mcp_servers` has neither `client_secret` nor `private_key`")
     provider.asked = " ".join(oauth.scopes) or None

@@ -49,6 +49,7 @@ CLAIM = timedelta(seconds=30)  # that others wait for it, if it is never heard o
 _PAUSE = 0.2
 _ROUNDS = 300  # looks at the record within one attempt: more than a claim lasts
 _WRITES = 5
+_MAX_WANTING = 4096  # characters of scopes
 _OVER = frozenset({400, 401})  # what a token endpoint says where the login is over
 _REDIRECT = "http://127.0.0.1/callback"
 
@@ -98,9 +99,11 @@ class PersonLogin:
         return (*configured_secrets(self._oauth), *self._sent)
 
     async def aclose(self) -> None:
-        await self._looking.over()
-        await self._http.aclose()
-        await self._session.aclose()
+        try:
+            await self._looking.over()
+        finally:
+            await self._http.aclose()
+            await self._session.aclose()
 
     def _held(self) -> str | None:
         return None if self._record is None or not _lasts(self._record) else self._record.content.access_token
@@ -247,7 +250,7 @@ class PersonLogin:
         try:
             kept = await self._logins.read(self._name)
             wanting = union_scopes(kept.record.wanting, scope) if kept is not None else None
-            if kept is not None and wanting != kept.record.wanting:
+            if kept is not None and wanting != kept.record.wanting and len(wanting or "") <= _MAX_WANTING:
                 await self._logins.write(kept.record.model_copy(update={"wanting": wanting}), kept.version)
         except StoreError as error:  # it is told below all the same
             _log.warning("mcp server %s: the scopes it wants are not noted: %s", self._name, error)

@@ -54,6 +54,24 @@ async def test_a_key_signs_instead_of_a_secret(mcp: McpOpener, serve: Serve):
     assert "client_secret" not in server.asked[0]
 
 
+async def test_a_key_that_cannot_sign_is_told_and_not_shown(mcp: McpOpener, serve: Serve):
+    server, url = await served(serve)
+    servers = entry(url, client_secret=None, private_key="-----BEGIN no key", algorithm="ES256")
+    with pytest.raises(ToolUnavailable, match=r"signing in: `private_key` cannot sign with ES256: \w+$"):
+        await mcp.toolset("team", servers=servers).open()
+    assert server.asked == []
+
+
+@pytest.mark.parametrize("place", ["http://[no-address", "ftp://x.example/", "file:///etc/passwd", "not a place"])
+async def test_a_place_that_is_none_fails_the_opening_alone(mcp: McpOpener, serve: Serve, place: str):
+    server, url = await served(serve)
+    server.metadata_at = place
+    with pytest.raises(ToolUnavailable, match="kb: signing in: "):
+        await mcp.toolset("team", servers=entry(url)).open()
+    server.metadata_at = None
+    assert (await mcp.tools("team", servers=entry(url))).keys() == {"kb_say"}
+
+
 async def test_a_token_that_counts_no_more_is_replaced_once_for_all_calls(mcp: McpOpener, serve: Serve):
     server, url = await served(serve)
     tools = await mcp.tools("team", servers=entry(url), effect="unsafe")
