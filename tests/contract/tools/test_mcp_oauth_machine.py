@@ -32,6 +32,22 @@ async def asked(server: AuthServer, times: int) -> bool:
     return len(server.asked) >= times
 
 
+async def test_the_toolsets_of_a_process_share_a_token_and_the_last_one_closes_it(mcp: McpOpener, serve: Serve):
+    server, url = await served(serve)
+    first, second = (mcp.toolset("team", servers=entry(url)) for _ in range(2))
+    await first.open()
+    tools = named(await second.open())
+    assert len(server.asked) == 1
+    await first.aclose()
+    await first.aclose()
+    server.revoke()
+    assert text_of(await call(tools["kb_say"])) == "you sent Bearer [redacted]"
+    await second.aclose()
+    third = await mcp.tools("team", servers=entry(url))
+    assert text_of(await call(third["kb_say"])) == "you sent Bearer [redacted]"
+    assert len(server.asked) == 3
+
+
 @pytest.mark.parametrize("token_auth", ["client_secret_basic", "client_secret_post"])
 async def test_a_machine_signs_in_once_for_all_its_calls(mcp: McpOpener, serve: Serve, token_auth: str):
     server, url = await served(serve)
