@@ -16,10 +16,12 @@ fails is printed with its acts, and with what happened, commit by commit.
 import asyncio
 import os
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from hypothesis import HealthCheck, Phase, given, note, settings
+from hypothesis import seed as hypothesis_seed
 from hypothesis import strategies as st
 from tests.support.simulation.acts import SCHEDULES, WEATHERS, Act
 from tests.support.simulation.times import VirtualTimeLoop
@@ -30,6 +32,7 @@ from tests.support.simulation.world import World
 from goagents.testing.kill_points import Boundary
 
 IN_SUITE = 80
+MOST_ROUNDS = 4
 EXAMPLES = int(os.environ.get("GOAGENTS_RANDOMISED_EXAMPLES", IN_SUITE))
 
 
@@ -55,21 +58,27 @@ def simulate(seed: int, weather: Weather, background: bool, schedule: list[Act])
             world.ledger.close()
 
 
+def _tell(number: int, check: Callable[[int, Weather, bool, list[Act]], None]) -> None:
+    """Tell EXAMPLES stories, others for each number."""
+    told = given(st.integers(0, 2**32 - 1), WEATHERS, st.booleans(), SCHEDULES)(check)
+    told = settings(
+        max_examples=EXAMPLES,
+        deadline=None,
+        database=None,
+        suppress_health_check=list(HealthCheck),
+        phases=[Phase.generate, Phase.shrink],
+    )(told)
+    if "GOAGENTS_RANDOMISED_EXAMPLES" not in os.environ:
+        told = hypothesis_seed(number)(told)
+    told()
+
+
 def test_no_run_is_lost_and_nothing_happens_twice():
     """Three processes at a time, a few sessions, fewer slots; processes die, stores fail, clocks jump."""
     met: Counter[Boundary] = Counter()
     attempts: Counter[int] = Counter()
 
-    @settings(
-        max_examples=EXAMPLES,
-        deadline=None,
-        derandomize="GOAGENTS_RANDOMISED_EXAMPLES" not in os.environ,
-        database=None,
-        suppress_health_check=list(HealthCheck),
-        phases=[Phase.generate, Phase.shrink],
-    )
-    @given(st.integers(0, 2**32 - 1), WEATHERS, st.booleans(), SCHEDULES)
-    def story(seed: int, weather: Weather, background: bool, schedule: list[Act]) -> None:
+    def check(seed: int, weather: Weather, background: bool, schedule: list[Act]) -> None:
         world, wrong = simulate(seed, weather, background, schedule)
         met.update(world.ledger.met)
         attempts.update(run["attempt"] for run in world.ledger.runs().values())
@@ -77,7 +86,15 @@ def test_no_run_is_lost_and_nothing_happens_twice():
             note(line)
         assert not wrong, "\n".join(wrong)
 
-    story()
-    if EXAMPLES >= IN_SUITE:  # stories in which nothing happens prove nothing
-        assert set(Boundary) - met.keys() <= {Boundary.EVENTS}
+    def missing() -> set[Boundary]:
+        """Stories in which nothing happens prove nothing."""
+        return set(Boundary) - met.keys() - {Boundary.EVENTS}
+
+    # Hypothesis takes what it draws from the constants of our code, too: other code, other stories, and now and then
+    # eighty of them leave one boundary out.
+    for number in range(MOST_ROUNDS):
+        if number == 0 or missing():
+            _tell(number, check)
+    if EXAMPLES >= IN_SUITE:
+        assert not missing()
         assert sum(count for attempt, count in attempts.items() if attempt > 2) > EXAMPLES / 4
