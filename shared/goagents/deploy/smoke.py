@@ -1,15 +1,22 @@
-"""The smoke test of a deployed function: one request, whose answer only GoAgents gives. Standard library only."""
+"""The smoke test of a deployed function: one request, whose answer only GoAgents gives. Standard library only.
+
+With `auth.mode: api_key` a release, which has no key, gets no further than the refusal of its identity token. That is
+an answer only GoAgents gives, and only once it has read its configuration; at what lies behind it only /ready looks.
+"""
 
 import json
 import urllib.error
 import urllib.request
 from http.client import HTTPException
+from typing import Any
 
 from .catalogue import Function
 
 TIMEOUT = 60.0  # seconds; the function may be cold
 _MAX_BODY = 65_536
 _BODY = b'{"message": "smoke"}'
+_PROBLEM = "application/problem+json"
+_WANTS_A_KEY = {"code": "unauthenticated", "detail": "This API key is not known here."}  # access/authentication.py
 
 
 def fault_of(url: str, function: Function, token: str, *, timeout: float = TIMEOUT) -> str | None:
@@ -37,18 +44,22 @@ def fault_of(url: str, function: Function, token: str, *, timeout: float = TIMEO
     except (OSError, HTTPException) as error:
         return f"{asked}: {error}"
     # An error must be one of ours: Google's front end answers 403 and 404, too.
-    ours = status < 400 or kind.startswith("application/problem+json")
+    ours = status < 400 or kind.startswith(_PROBLEM)
     if status == smoke.status and ours:
         return None
-    return f"{asked}: {status} instead of {smoke.status}: {_said(kind, body)}"
+    problem = _problem(kind, body)
+    if status == 401 and function.called_by == "users" and _WANTS_A_KEY.items() <= problem.items():
+        return None
+    said = str(problem.get("detail", ""))[:300] if ours else f"not an answer of GoAgents ({kind or 'no content type'})"
+    return f"{asked}: {status} instead of {smoke.status}: {said}"
 
 
-def _said(kind: str, body: bytes) -> str:
-    """What an answer says; a page of somebody else's is left out."""
-    if not kind.startswith("application/problem+json"):
-        return f"not an answer of GoAgents ({kind or 'no content type'})"
+def _problem(kind: str, body: bytes) -> dict[str, Any]:
+    """The problem that an answer of ours describes; of somebody else's, nothing."""
+    if not kind.startswith(_PROBLEM):
+        return {}
     try:
-        detail = json.loads(body).get("detail", "")
-    except (ValueError, AttributeError):
-        detail = ""
-    return str(detail)[:300]
+        found = json.loads(body)
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
