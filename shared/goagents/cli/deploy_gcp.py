@@ -14,8 +14,9 @@ from goagents.deploy.carry_out import Outcome, carry_out, remaining
 from goagents.deploy.checks import check_uploaded
 from goagents.deploy.gcloud import Gcloud
 from goagents.deploy.plan import database_plan, plan
+from goagents.deploy.plan_functions import no_other_callers, unknown_callers
 from goagents.deploy.removal import Kept, find_kept, removal
-from goagents.deploy.standing import check_database_unused, check_from_source, services
+from goagents.deploy.standing import check_database_unused, check_from_source, other_callers, services
 from goagents.deploy.steps import Step
 from goagents.deploy.target import Target
 from goagents.errors import GoAgentsError, NotFound, PermissionDenied, Unauthenticated
@@ -38,7 +39,7 @@ def deploy_to_gcp(options: dict[str, Any], clusters: Sequence[AgentCluster], *, 
             raise click.UsageError("--cluster and --database-only exclude each other: no server is deployed")
         _make_database(target, yes=options["yes"], dry_run=dry_run, output=output)
         return
-    steps, gcloud = plan(target), Gcloud(target.project)
+    steps, gcloud = plan(target, unknown_callers(target)), Gcloud(target.project)
     _check_upload(target, gcloud, dry_run=dry_run)
     if dry_run:
         note(f"The plan for {target.project} in {target.region}; nothing is asked or changed.")
@@ -46,8 +47,12 @@ def deploy_to_gcp(options: dict[str, Any], clusters: Sequence[AgentCluster], *, 
         return
     number = str(gcloud.read(("projects", "describe", target.project))["projectNumber"])
     target = target_of(options, clusters, number=number)
-    check_from_source(target, services(gcloud))
-    steps = plan(target)
+    standing = services(gcloud)
+    check_from_source(target, standing)
+    others = other_callers(target, standing, gcloud)
+    steps = plan(target, others)
+    for step in no_other_callers(target, others):
+        note(step.line)
     note(f"{len(steps)} steps for the project {target.project} in {target.region}; --dry-run shows their commands.")
     if not options["yes"]:
         _ask(f"Deploy {', '.join(function.name for function in target.functions)} to {target.project}?")

@@ -5,7 +5,7 @@ from typing import Any
 
 from .checks import check_configuration, check_source
 from .grants import on_invoker, on_project, on_queue, on_secrets
-from .plan_functions import function_steps
+from .plan_functions import Callers, function_steps, no_other_callers
 from .plan_store import database_steps
 from .steps import Judge, Step, last, named
 from .target import Target
@@ -26,8 +26,11 @@ SERVICES = (
 )
 
 
-def plan(target: Target) -> tuple[Step, ...]:
-    """Return the steps that deploy `target`, in order. Raises Invalid where source or configuration would not serve."""
+def plan(target: Target, others: Callers | None = None) -> tuple[Step, ...]:
+    """Return the steps that deploy `target`, in order. `others` may call functions and shall no longer.
+
+    Raises Invalid where source or configuration would not serve.
+    """
     check_source(target.source, target.config)
     check_configuration(target)
     return (
@@ -38,6 +41,7 @@ def plan(target: Target) -> tuple[Step, ...]:
         *database_steps(target),
         _queue(target),
         *(grant.give() for grant in (*on_queue(target), *on_invoker(target), *on_secrets(target))),
+        *no_other_callers(target, others or {}),
         *function_steps(target),
         _queue_runs(target),
         _schedule(target),

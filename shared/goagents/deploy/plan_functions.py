@@ -1,15 +1,17 @@
 """The part of a plan that deploys the functions from source, and says who may call them."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from .catalogue import Function
 from .digest import digest
-from .steps import Judge, Step, bound, last, pairs
+from .steps import Judge, Step, bound, gone, last, pairs
 from .target import Target
 
 INVOKER = "roles/run.invoker"
 EVERYBODY = "allUsers"
+UNKNOWN_MEMBER = "MEMBER"  # what a plan says that was made without asking Google
+Callers = Mapping[str, Sequence[str]]  # members of IAM by the function they may call
 _LABEL = "goagents-digest"
 _BUILD_TIMEOUT = 1200.0  # seconds; building and starting take two to four minutes
 
@@ -27,7 +29,8 @@ def deploy_arguments(target: Target, function: Function) -> tuple[str, ...]:
     return (
         *("functions", "deploy", target.service(function), "--gen2", f"--runtime={target.runtime}"),
         *(f"--region={target.region}", f"--source={target.source}", f"--entry-point={function.name}"),
-        *("--trigger-http", "--no-allow-unauthenticated", "--ingress-settings=all"),
+        *("--trigger-http", "--allow-unauthenticated" if _open(target, function) else "--no-allow-unauthenticated"),
+        "--ingress-settings=all",
         f"--service-account={target.account(function.name)}",
         f"--build-service-account=projects/{target.project}/serviceAccounts/{target.account('build')}",
         f"--set-build-env-vars=GOOGLE_FUNCTION_SOURCE={function.source}",
@@ -68,18 +71,57 @@ def _deployed(name: str, label: str) -> Judge:
     return state
 
 
+def _open(target: Target, function: Function) -> bool:
+    """Say whether everybody may call. gcloud is told at each deployment, or it would take that away for its time."""
+    return target.allow_unauthenticated and function.called_by == "users"
+
+
+def callers(target: Target, function: Function) -> tuple[str, ...]:
+    """Return the members that may call a function, and nobody else may."""
+    internal = function in (target.worker, target.sweeper)
+    return (
+        *((f"serviceAccount:{target.account('invoker')}",) if internal else ()),
+        *(target.invokers if function.called_by == "users" else ()),
+        *((EVERYBODY,) if _open(target, function) else ()),
+    )
+
+
 def _callers(target: Target, function: Function) -> Iterator[Step]:
-    members = []
-    if function in (target.worker, target.sweeper):
-        members.append(f"serviceAccount:{target.account('invoker')}")
-    if function.called_by == "users":
-        members += [*target.invokers, *([EVERYBODY] if target.allow_unauthenticated else [])]
+    for member in callers(target, function):
+        yield _call(target, function, member, "add", f"let {_whom(member)} call {function.name}")
+
+
+def no_other_callers(target: Target, others: Callers) -> Iterator[Step]:
+    """Yield the steps that take the right to call from who has it and should not.
+
+    They go before the functions: a new configuration may trust whom Cloud Run lets in.
+    """
+    for function in target.functions:
+        for member in others.get(function.name, ()):
+            whom = f"{member}, whoever else may," if member == UNKNOWN_MEMBER else _whom(member)
+            yield _call(target, function, member, "remove", f"let {whom} call {function.name} no longer")
+
+
+def unknown_callers(target: Target) -> Callers:
+    return {function.name: (UNKNOWN_MEMBER,) for function in target.functions}
+
+
+def policy(target: Target, function: Function) -> tuple[str, ...]:
+    """Return gcloud's arguments that ask who may call a function."""
+    return ("run", "services", "get-iam-policy", target.service(function), f"--region={target.region}")
+
+
+def _whom(member: str) -> str:
+    return "everybody" if member == EVERYBODY else member
+
+
+def _call(target: Target, function: Function, member: str, verb: str, line: str) -> Step:
     where = (target.service(function), f"--region={target.region}")
-    for member in members:
-        yield Step(
-            id=f"call-{function.name}-{member}",
-            line=f"let {'everybody' if member == EVERYBODY else member} call {function.name}",
-            argv=("run", "services", "add-iam-policy-binding", *where, f"--member={member}", f"--role={INVOKER}"),
-            look=("run", "services", "get-iam-policy", *where),
-            state=bound(INVOKER, member),
-        )
+    there = bound(INVOKER, member)
+    return Step(
+        id=f"{'call' if verb == 'add' else 'no-call'}-{function.name}-{member}",
+        line=line,
+        argv=("run", "services", f"{verb}-iam-policy-binding", *where, f"--member={member}", f"--role={INVOKER}"),
+        look=policy(target, function),
+        state=there if verb == "add" else gone(there),
+    )

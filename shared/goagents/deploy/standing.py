@@ -1,13 +1,16 @@
 """What stands in the project already, under names of ours or on the same database: seen before anything is changed."""
 
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
 from goagents.errors import Invalid
 
-from .catalogue import select
+from .carry_out import AT_ONCE
+from .catalogue import Function, select
 from .gcloud import Gcloud
+from .plan_functions import INVOKER, Callers, callers, policy
 from .target import Target
 
 _RUN = "run.googleapis.com"
@@ -61,6 +64,29 @@ def check_from_source(target: Target, standing: Iterable[Service]) -> None:
             "prefix. Nothing was changed. Name another --prefix, or take it away first by what made it (terraform "
             "destroy)."
         )
+
+
+def other_callers(target: Target, standing: Iterable[Service], gcloud: Gcloud) -> Callers:
+    """Ask who may call the functions and is not among those that should. Raises GcloudFailed.
+
+    Also by another hand than ours: who may call is said by the options, all of it.
+    """
+    there = {service.name for service in standing if service.region == target.region}
+    functions = [function for function in target.functions if target.service(function) in there]
+
+    def others(function: Function) -> list[str]:
+        bindings = (gcloud.read(policy(target, function)) or {}).get("bindings", ())
+        members = {
+            member
+            for binding in bindings
+            if binding.get("role") == INVOKER and not binding.get("condition")
+            for member in binding.get("members", ())
+        }
+        return sorted(members.difference(callers(target, function)))
+
+    with ThreadPoolExecutor(max_workers=AT_ONCE) as pool:
+        found = zip(functions, pool.map(others, functions), strict=True)
+        return {function.name: members for function, members in found if members}
 
 
 def elsewhere(target: Target, standing: Iterable[Service]) -> list[Service]:

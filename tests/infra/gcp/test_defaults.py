@@ -85,6 +85,14 @@ def test_by_default_there_is_one_function_for_each_group_of_paths(run: Run):
     assert list(deployed(dry_run(run, "--functions", GATEWAY))) == [GATEWAY]
 
 
+def test_a_plan_shows_that_who_else_may_call_may_no_longer(run: Run):
+    printed = dry_run(run)
+    command = r"gcloud run services remove-iam-policy-binding goagents-\1 "
+    taken = rf"^# let MEMBER, whoever else may, call (\w+) no longer\n{command}"
+    assert re.findall(taken, printed, re.MULTILINE) == STANDARD
+    assert printed.index("remove-iam-policy-binding goagents-sweeper") < printed.index("functions deploy")
+
+
 def test_the_page_names_the_functions_that_are_deployed_by_default():
     page = (ROOT / "docs/deploy.md").read_text(encoding="utf-8")
     (named,) = re.findall(r"By default there is\s+one function for each group of paths \(([^)]*)\)", page)

@@ -15,7 +15,7 @@ from goagents.deploy.catalogue import catalogue, select
 from goagents.deploy.checks import check_configuration
 from goagents.deploy.digest import digest
 from goagents.deploy.plan import SERVICES, plan
-from goagents.deploy.plan_functions import function_steps
+from goagents.deploy.plan_functions import function_steps, unknown_callers
 from goagents.deploy.plan_store import exempt_fields, expiring_collections
 from goagents.deploy.release import arguments
 from goagents.deploy.removal import Kept, removal
@@ -111,10 +111,17 @@ def test_everybody_may_call_only_where_the_configuration_asks_for_keys(tmp_path:
     (tmp_path / "config.yaml").write_text(keys, encoding="utf-8")
     open_one = target(allow_unauthenticated=True, source=tmp_path, config="config.yaml")
     check_configuration(open_one)
-    steps = function_steps(replace(open_one, source=ROOT, config=CONFIG))
+    steps = tuple(function_steps(replace(open_one, source=ROOT, config=CONFIG)))
     everybody = {step.id for step in steps if "--member=allUsers" in step.argv}
     users = {name for name, function in catalogue().items() if function.called_by == "users"}
     assert everybody == {f"call-{name}-allUsers" for name in users}, "nobody else's, and no internal one"
+    for step in (step for step in steps if step.id.startswith("function-")):
+        given = options(step).keys() & {"allow-unauthenticated", "no-allow-unauthenticated"}
+        public = step.id.removeprefix("function-") in users
+        assert given == {"allow-unauthenticated" if public else "no-allow-unauthenticated"}, step.id
+    closed = {step.id: options(step).get("update-labels") for step in function_steps(target())}
+    changed = {step.id for step in steps if options(step).get("update-labels") != closed.get(step.id)}
+    assert changed == {f"function-{name}" for name in users}, "with the flag or without it, they are deployed again"
     (tmp_path / "config.yaml").write_text("auth: {mode: none}", encoding="utf-8")
     with pytest.raises(ConfigurationError, match="on Cloud Run nobody"):
         check_configuration(replace(open_one, allow_unauthenticated=False))
@@ -157,6 +164,8 @@ def test_the_order_works():
     assert before("function-", "queue-runs"), "what waits in a paused queue is for the functions that are deployed"
     assert before("role-", "function-")
     assert before("function-", "call-")
+    plan_ = [step.id for step in plan(target(), unknown_callers(target()))]
+    assert max(plan_.index(f"no-call-{name}-MEMBER") for name in catalogue()) < plan_.index("function-health")
     assert order[-1] == "schedule"
     overlapping = [batch for batch in batches(plan(target())) if len(batch) > 1]
     assert [{step.id for step in batch} for batch in overlapping] == [{f"function-{name}" for name in catalogue()}]
@@ -248,7 +257,7 @@ def test_gcloud_takes_every_command_of_every_plan(tmp_path: Path):
     ann = ("user:ann@example.com",)
     where, alone = target(invokers=ann), target("gateway", invokers=ann, secrets={"OPENAI_API_KEY": "openai-api-key"})
     steps = [
-        *plan(where),
+        *plan(where, unknown_callers(where)),
         *removal(where, Kept(), data=True, queue=False),
         *removal(where, Kept(queue=False), data=False, queue=True),
     ]

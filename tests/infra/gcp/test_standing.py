@@ -87,6 +87,20 @@ def test_the_accounts_stay_for_the_same_functions_in_another_region(google: Goog
     )
 
 
+def test_whom_a_deployment_keeps_out_is_told_before_the_question(google: GoogleApi):
+    serves(google, "goagents-gateway", **SOURCE)
+    members = ["allUsers", "user:ann@example.com", "user:bob@example.com"]
+    policy = {"etag": "BwX=", "bindings": [{"role": "roles/run.invoker", "members": members}]}
+    google.cloud.policies[f"run/projects/{PROJECT}/locations/{REGION}/services/goagents-gateway"] = policy
+    options = ("--functions", "gateway", "--source", ROOT, "--invoker", "user:ann@example.com")
+    result = goagents(google, "deploy", *WHERE, *options)
+    assert result.returncode == 2
+    assert "there is no terminal to ask on" in result.stderr
+    assert "let everybody call gateway no longer\nlet user:bob@example.com call gateway no longer\n" in result.stderr
+    assert "ann@example.com" not in result.stderr
+    assert google.cloud.writes() == []
+
+
 @pytest.mark.parametrize(
     ("name", "region", "labels"),
     [("other-gateway", REGION, SOURCE), ("shop", ELSEWHERE, {}), ("goagents-chat", ELSEWHERE, SOURCE)],
