@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from goagents.clock import SystemClock
+from goagents.engine.execution.candidate import Candidate
 from goagents.engine.execution.compaction import MAX_REASON, SYSTEM, Summary, summarize
 from goagents.engine.execution.context import (
     MAX_SUMMARY,
@@ -20,7 +21,6 @@ from goagents.engine.execution.context import (
     read_history,
     summary_tokens,
 )
-from goagents.engine.execution.loop import Candidate
 from goagents.messages import (
     MESSAGE,
     ImagePart,

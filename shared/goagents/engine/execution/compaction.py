@@ -8,7 +8,6 @@ import json
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from goagents.clock import Clock
 from goagents.errors import ProviderError, ProviderProtocolError
@@ -16,10 +15,8 @@ from goagents.messages import Content, Message, TextPart, ToolCallPart, ToolResu
 from goagents.providers.base import ModelEvent, ModelRequest, ModelResponse
 from goagents.spec.cluster import ContextPolicy
 
+from .candidate import Candidate
 from .context import BYTES_A_TOKEN, Entry, History, estimate_tokens, summary_tokens
-
-if TYPE_CHECKING:
-    from .loop import Candidate  # the loop imports this module
 
 MAX_ARGUMENTS = 1_000  # bytes of a call's arguments in the request
 MAX_RESULT = 2_000  # bytes of a tool's output
@@ -58,19 +55,19 @@ class Summary:
     reason: str | None = None
 
 
-def _stream(candidate: "Candidate", request: ModelRequest) -> AsyncGenerator[ModelEvent, None]:
+def _stream(candidate: Candidate, request: ModelRequest) -> AsyncGenerator[ModelEvent, None]:
     return candidate.provider.stream(request)
 
 
 async def summarize(
-    candidates: Sequence["Candidate"],
+    candidates: Sequence[Candidate],
     history: History,
     through: int,
     policy: ContextPolicy,
     *,
     timeout: float,  # noqa: ASYNC109 - shared by the candidates, each of which gets what is left
     clock: Clock,
-    stream: Callable[["Candidate", ModelRequest], AsyncGenerator[ModelEvent, None]] = _stream,
+    stream: Callable[[Candidate, ModelRequest], AsyncGenerator[ModelEvent, None]] = _stream,
 ) -> Summary:
     """Have the summary so far and the messages up to `through` summarised by the first candidate that answers.
 

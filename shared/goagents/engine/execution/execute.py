@@ -34,9 +34,10 @@ from goagents.spec.cluster import AgentSpec, Fallback
 from goagents.spec.models import resolve_model
 from goagents.telemetry.base import RunFinished, RunLeft, RunStarted, Unexpected
 
+from .candidate import Candidate
 from .claim import Claim
 from .handle import RunHandle
-from .loop import Candidate, HandOffDue, Parked, Turn, run_turn
+from .loop import HandOffDue, Parked, Turn, run_turn
 from .pace import Pace
 from .pulse import pulse
 from .settle import Settlement, hand_off, park, status_of

@@ -20,13 +20,14 @@ from goagents.errors import (
 from goagents.events import EventType
 from goagents.framing import framed, noted
 from goagents.messages import MESSAGE, Message, TextPart, ToolCallPart, ToolResultPart, Usage
-from goagents.providers.base import ModelEvent, ModelRequest, ModelResponse, Provider, TextDelta
+from goagents.providers.base import ModelEvent, ModelRequest, ModelResponse, TextDelta
 from goagents.resources import WaitingCall
 from goagents.spec.cluster import ContextPolicy
 from goagents.telemetry.base import ModelCallFinished, Telemetry
 
 from .aftermath import Carried
 from .approval import asks_a_person, effect_of, fingerprint, review, unknown_calls
+from .candidate import Candidate
 from .compaction import summarize
 from .context import History, compact, cut, shrink
 from .pace import HandOffDue, Pace
@@ -39,7 +40,7 @@ PREVIEW = 2000  # characters of a tool's output in its event
 
 Happening = tuple[EventType, dict[str, Any]]
 
-__all__ = ["Candidate", "HandOffDue", "Parked", "Turn", "run_turn"]
+__all__ = ["HandOffDue", "Parked", "Turn", "run_turn"]
 
 
 class Parked(Exception):
@@ -48,15 +49,6 @@ class Parked(Exception):
     def __init__(self, calls: list[WaitingCall]) -> None:
         super().__init__()
         self.calls = calls
-
-
-@dataclass(frozen=True, slots=True)
-class Candidate:
-    """A model to ask: the agent's own first, then its fallbacks."""
-
-    provider: Provider
-    model: str
-    settings: Mapping[str, Any]
 
 
 @dataclass
