@@ -14,7 +14,7 @@ from goagents.cli.main import main
 from goagents.deploy.catalogue import GATEWAY, catalogue, select, standard
 from goagents.deploy.plan import database_plan, plan
 from goagents.deploy.plan_store import database_steps
-from goagents.deploy.target import Target
+from goagents.deploy.target import UNKNOWN_NUMBER, Target
 
 WHERE = ("--platform", "gcp", "--project", "my-project", "--region", "europe-west1")
 STANDARD = [function.name for function in standard()]
@@ -83,6 +83,16 @@ def test_by_default_there_is_one_function_for_each_group_of_paths(run: Run):
     assert len(paths) == len(set(paths))
     assert list(deployed(dry_run(run))) == STANDARD
     assert list(deployed(dry_run(run, "--functions", GATEWAY))) == [GATEWAY]
+
+
+def test_the_page_has_the_whole_command_of_a_function(run: Run):
+    printed = dry_run(run, "--functions", GATEWAY, "--secret", "ANTHROPIC_API_KEY=anthropic-api-key")
+    (command,) = re.findall(r"^gcloud functions deploy .*$", printed, re.MULTILINE)
+    without_label, labels = re.subn(r" --update-labels=goagents-digest=\w+", "", command)
+    assert labels == 1
+    page = (ROOT / "docs/deploy.md").read_text(encoding="utf-8")
+    shown = re.findall(r"^gcloud functions deploy .*$", page, re.MULTILINE)
+    assert shown == [without_label.replace(UNKNOWN_NUMBER, "123456789")]
 
 
 def test_a_plan_shows_that_who_else_may_call_may_no_longer(run: Run):
