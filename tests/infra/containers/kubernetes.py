@@ -17,19 +17,22 @@ REQUIRED = "GOAGENTS_KUBECTL_REQUIRED"  # set where these tests must not be skip
 Object = dict[str, Any]
 
 
-def render(folder: Path) -> list[Object]:
-    """Return the objects of a kustomization. Skips the test where there is no kubectl, fails it where it says why."""
+def kubectl(*words: str | Path) -> str:
+    """Return what kubectl prints. Skips the test where there is none, fails it if it complains."""
     if shutil.which("kubectl") is None:
         missing = "kubectl is not installed: see kubernetes.io/docs/tasks/tools"
         if os.environ.get(REQUIRED):
             pytest.fail(missing)
         pytest.skip(missing)
-    made = subprocess.run(
-        ["kubectl", "kustomize", str(folder)], capture_output=True, text=True, timeout=60, check=False
-    )
+    made = subprocess.run(["kubectl", *map(str, words)], capture_output=True, text=True, timeout=60, check=False)
     assert made.returncode == 0, made.stderr
     assert not made.stderr, made.stderr  # kustomize warns of what is deprecated
-    return [each for each in yaml.safe_load_all(made.stdout) if each]
+    return made.stdout
+
+
+def render(folder: Path) -> list[Object]:
+    """Return the objects of a kustomization."""
+    return [each for each in yaml.safe_load_all(kubectl("kustomize", folder)) if each]
 
 
 def of(objects: list[Object], kind: str, name: str | None = None) -> Object:

@@ -158,6 +158,28 @@ def test_nobody_talks_to_anybody_else(objects: list[Object]):
     assert {"10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "169.254.0.0/16", "fc00::/7"} <= private
 
 
+def resolvers(objects: list[Object], labels: dict[str, str]) -> set[str]:
+    """Return where a pod may ask for names, by UDP and TCP: blocks of addresses, and namespaces."""
+    found: set[str] = set()
+    for policy in (each["spec"] for each in objects if each["kind"] == "NetworkPolicy"):
+        if not selected(policy["podSelector"], labels):
+            continue
+        for rule in policy.get("egress", ()):
+            if [{"protocol": kind, "port": 53} for kind in ("UDP", "TCP")] == rule["ports"]:
+                for peer in rule["to"]:
+                    names = peer.get("namespaceSelector", {}).get("matchLabels", {})
+                    found |= {peer["ipBlock"]["cidr"]} if "ipBlock" in peer else set(names.values())
+    return found
+
+
+def test_every_pod_can_ask_for_names(objects: list[Object], overlay: str):
+    """Also on GKE with Cloud DNS, which is the metadata server's; the sweep asks for the Service's name."""
+    gke = {"169.254.169.254/32"} if overlay == "prod" else set[str]()
+    for name, template in pods(objects).items():
+        found = resolvers(objects, template["metadata"]["labels"])
+        assert found == {"kube-system", "169.254.20.10/32", *gke}, name
+
+
 def test_secrets_come_of_the_one_secret_and_each_pod_has_its_own(objects: list[Object]):
     asked: dict[str, dict[str, bool]] = {}
     for name, template in pods(objects).items():

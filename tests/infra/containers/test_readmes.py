@@ -1,12 +1,14 @@
 """The pages beside the files: links lead somewhere, what they tell to set is what is read."""
 
+import base64
+import json
 import re
 import shlex
 from pathlib import Path
 
 import pytest
 from tests.benchmarks.servers import ROOT
-from tests.infra.containers.kubernetes import KUBERNETES
+from tests.infra.containers.kubernetes import KUBERNETES, kubectl
 from tests.infra.containers.monitoring import COMPOSE, load
 
 from goagents.deploy.catalogue import select
@@ -38,6 +40,19 @@ def test_the_secrets_that_are_told_of_are_those_that_are_asked_for():
     (container,) = deployment["spec"]["template"]["spec"]["containers"]
     asked = {one["name"] for one in container["env"] if "valueFrom" in one}
     assert asked == set(re.findall(r"\b[A-Z]+_(?:API|INTERNAL|KEY|METRICS_KEY)_(?:KEY|HASH)\b", text))
+
+
+def test_the_secret_is_made_of_the_file_as_it_is_shown(tmp_path: Path):
+    """kubectl reads it: what follows a value in its line is part of it, so nothing may."""
+    text = (KUBERNETES / "README.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"^ *```\n((?: *(?:#|[A-Z_]+=).*\n)+) *```$", text, re.MULTILINE)
+    (command,) = re.findall(r"^ *kubectl (create secret generic goagents .*)$", text, re.MULTILINE)
+    (tmp_path / "goagents.env").write_text(block, encoding="utf-8")
+    words = command.replace("goagents.env", str(tmp_path / "goagents.env")).split()
+    made = json.loads(kubectl(*words, "--dry-run=client", "--output=json"))
+    values = {name: base64.b64decode(value).decode() for name, value in made["data"].items()}
+    required = {"GOAGENTS_KEY_HASH", "GOAGENTS_METRICS_KEY_HASH", "GOAGENTS_INTERNAL_KEY"}
+    assert values == dict.fromkeys([*required, "ANTHROPIC_API_KEY"], "…")
 
 
 def test_the_ports_that_are_told_of_are_those_that_are_read():
@@ -101,3 +116,7 @@ def test_what_prod_needs_of_google_cloud_is_made_by_these_commands():
     (image,) = load(prod / "kustomization.yaml")["images"]
     assert image["newName"].startswith(f"europe-west1-docker.pkg.dev/{project}/")
     assert f"docker push {image['newName']}:{image['newTag']}" in text
+    repository = image["newName"].split("/")[2]
+    (made,) = [command for command in commands if command[1:4] == ["artifacts", "repositories", "create"]]
+    assert made[4] == repository
+    assert granting("roles/artifactregistry.reader")[4:6] == [repository, "--location=europe-west1"], "or no node pulls"
