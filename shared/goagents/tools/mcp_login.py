@@ -11,7 +11,7 @@ from mcp.client.auth.exceptions import OAuthFlowError
 from mcp.client.auth.utils import extract_scope_from_www_auth, issuers_match, union_scopes
 from mcp.shared.auth import OAuthClientMetadata
 
-from goagents.errors import ConfigurationError, ToolFailed
+from goagents.errors import ConfigurationError, ToolError, ToolFailed
 from goagents.logins import LoginContent, LoginRecord
 from goagents.net.guarded import GuardedSession, Lookup, system_lookup
 from goagents.spec.config import McpServerConfig
@@ -80,6 +80,7 @@ class _Asking:
         self._http = http
         self._one = asyncio.Lock()
         self._rounds = 0
+        self._failure: ToolError | None = None
 
     async def token(self) -> str | None:
         context = self.provider.context
@@ -90,6 +91,8 @@ class _Asking:
             token = await self.token()
             if token is not None and token != refused:
                 return token
+            if self._failure is not None:
+                raise self._failure  # the SDK tries again with an older protocol: nobody is asked twice for that
             self._rounds += 1
             if self._rounds > _MAX_ROUNDS:
                 raise SignInFailed(f"the server is not content after {_MAX_ROUNDS} logins")
@@ -98,7 +101,11 @@ class _Asking:
             try:
                 await drive(self.provider, challenge, refused, self._http.send)
             except OAUTH_ERRORS as error:
-                raise failed(error, self.secrets()) from None
+                self._failure = failed(error, self.secrets())
+                raise self._failure from None
+            except ToolError as error:
+                self._failure = error
+                raise
             token = await self.token()
         if token is None:
             raise SignInFailed("signing in: the authorization server gave no token that is valid")
@@ -143,7 +150,7 @@ async def sign_in(
         async with loopback(oauth.redirect_url or DEFAULT) as back:
             provider = _provider(site, oauth, back, browse, patience)
             provider.wanting = wanting
-            asking = _Asking(provider, oauth, client_over(signing, terms.sign_in))
+            asking = _Asking(provider, oauth, client_over(signing, terms.sign_in, str(site.url)))
             tools = await _tools(name, site, session, asking, terms)
             return SignedIn(_record(name, site, oauth, provider), tools)
     finally:
@@ -166,6 +173,8 @@ async def _tools(name: str, site: Site, session: GuardedSession, asking: _Asking
 
 def _provider(site: Site, oauth: McpOAuthConfig, back: Loopback, browse: Browse, patience: float) -> _Provider:
     async def redirect(url: str) -> None:
+        if not url.startswith("https://") and site.url.scheme == "https":
+            raise ToolFailed("the authorization server would be visited without TLS, and the server itself has it")
         back.expect(url)
         await browse(url)
 

@@ -62,7 +62,7 @@ def authorization_of(site: Site, environment: ToolEnvironment, lookup: Lookup, t
         key = (loop, str(site.url), site.oauth, site.allowed, environment.ca_bundle, lookup, terms)
         if key not in _shared:
             session = oauth_session(site, environment, lookup)
-            _shared[key] = _Shared(key, MachineLogin(str(site.url), site.oauth, session, terms.sign_in))
+            _shared[key] = _Shared(key, MachineLogin(str(site.url), site.oauth, session, terms.sign_in, terms.again))
         return _Use(_shared[key])
     if environment.logins is None:
         raise ToolUnavailable("`grant: authorization_code` needs a store, which nobody lends here")

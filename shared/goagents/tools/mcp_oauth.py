@@ -20,7 +20,7 @@ from mcp.client.auth.extensions.client_credentials import (
 from mcp.client.auth.utils import extract_scope_from_www_auth, union_scopes
 from mcp.shared.auth import OAuthClientInformationFull, OAuthToken
 
-from goagents.errors import ToolFailed, ToolUnavailable
+from goagents.errors import ToolError, ToolFailed, ToolUnavailable
 from goagents.net.guarded import GuardedSession
 from goagents.spec.mcp_oauth import McpOAuthConfig
 from goagents.tools.mcp_oauth_http import OAuthTransport
@@ -96,14 +96,17 @@ class _WithKey(Scoped, PrivateKeyJWTOAuthProvider):
 
 
 class MachineLogin:
-    """`grant: client_credentials`. The token lives here; whoever needs one while it is being fetched waits for it."""
+    """`grant: client_credentials`. The token lives here; whoever needs one while it is being fetched waits for it.
 
-    def __init__(self, url: str, oauth: McpOAuthConfig, session: GuardedSession, seconds: float) -> None:
+    `seconds` is the time of one request, `pause` that until a fetch that failed is tried again.
+    """
+
+    def __init__(self, url: str, oauth: McpOAuthConfig, session: GuardedSession, seconds: float, pause: float) -> None:
         self._oauth = oauth
         self._session = session
-        self._http = client_over(session, seconds)
+        self._http = client_over(session, seconds, url)
         self._provider = _machine_provider(url, oauth)
-        self._fetching = Single()
+        self._fetching = Single(pause)
         self._sent: deque[str] = deque(maxlen=MAX_SENT)
 
     async def token(self) -> str | None:
@@ -142,16 +145,26 @@ class MachineLogin:
 
 class Single:
     """One piece of work at a time: whoever comes meanwhile waits for the same. Who leaves does not end it: what an
-    authorization server hands out once must not be lost."""
+    authorization server hands out once must not be lost. What failed is not tried again for `pause` seconds."""
 
-    def __init__(self) -> None:
+    def __init__(self, pause: float) -> None:
+        self._pause = pause
         self._task: asyncio.Task[None] | None = None
+        self._failure: ToolError | None = None
+        self._until = 0.0
 
     async def do(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         if self._task is None or self._task.done():
+            if self._failure is not None and asyncio.get_running_loop().time() < self._until:
+                raise self._failure.saying(self._failure.detail)
             self._task = asyncio.create_task(work())
-            self._task.add_done_callback(lambda task: task.cancelled() or task.exception())  # nobody may be waiting
+            self._task.add_done_callback(self._done)
         await asyncio.shield(self._task)
+
+    def _done(self, task: "asyncio.Task[None]") -> None:
+        error = None if task.cancelled() else task.exception()  # nobody may be waiting for it
+        self._failure = error if isinstance(error, ToolError) else None
+        self._until = task.get_loop().time() + self._pause
 
     async def over(self) -> None:
         """Wait for what is under way; each of its requests has its time."""
@@ -195,8 +208,10 @@ def challenge_of(status: int, headers: list[tuple[str, str]], url: str, version:
     return httpx2.Response(status, headers=headers, request=request)
 
 
-def client_over(session: GuardedSession, seconds: float) -> httpx2.AsyncClient:
-    return httpx2.AsyncClient(transport=OAuthTransport(session, seconds), timeout=None, trust_env=False)
+def client_over(session: GuardedSession, seconds: float, url: str) -> httpx2.AsyncClient:
+    """Return the client that signs in to the server at `url`."""
+    transport = OAuthTransport(session, seconds, secure=url.startswith("https://"))
+    return httpx2.AsyncClient(transport=transport, timeout=None, trust_env=False)
 
 
 def failed(error: Exception, secrets: tuple[str, ...]) -> SignInFailed:

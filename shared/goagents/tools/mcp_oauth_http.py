@@ -17,15 +17,19 @@ _BUSY = 429
 
 
 class OAuthTransport(httpx2.AsyncBaseTransport):
-    """`seconds` is the time that one request may take, until its answer has been read."""
+    """`seconds` is the time that one request may take, until its answer has been read. `secure`: the server itself is
+    reached over TLS, so nothing of its login goes without."""
 
-    def __init__(self, session: GuardedSession, seconds: float) -> None:
+    def __init__(self, session: GuardedSession, seconds: float, *, secure: bool) -> None:
         self._session = session
         self._seconds = seconds
+        self._secure = secure
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         url = URL(str(request.url), encoded=True)
         place = url.raw_host or ""
+        if self._secure and url.scheme != "https":
+            raise ToolFailed(f"signing in: {place} would be asked without TLS, and the server itself has it")
         try:
             self._session.check(url)
             async with asyncio.timeout(self._seconds):

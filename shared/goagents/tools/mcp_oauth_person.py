@@ -65,9 +65,9 @@ class PersonLogin:
         self._oauth = oauth
         self._logins = logins
         self._session = session
-        self._http = client_over(session, terms.sign_in)
+        self._http = client_over(session, terms.sign_in, url)
         self._terms = terms
-        self._looking = Single()
+        self._looking = Single(terms.again)
         self._record: LoginRecord | None = None
         self._looked = 0.0
         self._sent: deque[str] = deque(maxlen=MAX_SENT)

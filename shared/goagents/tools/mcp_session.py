@@ -45,15 +45,19 @@ Work = Callable[[Client], Awaitable[T]]
 @dataclass(frozen=True, slots=True)
 class Terms:
     """How a connection is kept, in seconds: `setup` for opening it, `idle` until an unused one is closed, `drain` for
-    calls in progress once no more are taken, `farewell` for closing it, `sign_in` for each request of signing in,
-    `look` until the store is asked again whether a person's login still holds, `listen` until changes are asked for
-    again where their stream has ended (more each time)."""
+    calls in progress once no more are taken, `farewell` for closing it, `listen` until changes are asked for again
+    where their stream has ended (more each time).
+
+    `sign_in` is for each request of signing in, `again` until what failed of that is tried again, `look` until the
+    store is asked again whether a person's login still holds.
+    """
 
     setup: float = 60.0
     idle: float = 300.0
     drain: float = 60.0
     farewell: float = 10.0
     sign_in: float = 10.0
+    again: float = 3.0
     look: float = 60.0
     listen: float = 1.0
 

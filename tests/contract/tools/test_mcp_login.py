@@ -104,9 +104,10 @@ async def test_metadata_of_another_issuer_is_refused_before_anybody_is_asked(ser
     ],
 )
 async def test_a_way_back_that_is_not_right_ends_the_login(serve: Serve, people: People, browse: Browse, reason: str):
-    _, url = await served(serve)
+    server, url = await served(serve)
     with pytest.raises(ToolUnavailable, match=reason):
         await people.sign_in(url, browse)
+    assert len(server.authorized) == 1
     assert await people.logins.read("team") is None
 
 

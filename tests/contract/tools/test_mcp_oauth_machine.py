@@ -4,6 +4,7 @@ import asyncio
 import logging
 from typing import Any
 
+import httpx2
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
@@ -12,7 +13,8 @@ from tests.support.mcp_oauth import AuthServer
 from tests.support.mcp_tools import McpOpener, call, eventually, named
 
 from goagents.errors import ToolFailed, ToolUnavailable
-from goagents.tools.mcp_oauth_http import MAX_ANSWER
+from goagents.net.guarded import GuardedSession
+from goagents.tools.mcp_oauth_http import MAX_ANSWER, OAuthTransport
 from goagents.tools.mcp_session import Terms
 
 SECRET = "s3cret/of the client"
@@ -153,6 +155,17 @@ async def test_an_authorization_server_passes_the_address_guard(mcp: McpOpener, 
         await mcp.toolset("team", servers=entry(url), allowed=()).open()
 
 
+async def test_nothing_of_a_login_goes_without_tls_where_the_server_has_it():
+    session = GuardedSession()
+    transport = OAuthTransport(session, 1.0, secure=True)
+    for place in ("http://auth.example/token", "ftp://auth.example/"):
+        with pytest.raises(ToolFailed, match=r"signing in: auth\.example would be asked without TLS"):
+            await transport.handle_async_request(httpx2.Request("POST", place))
+    with pytest.raises(ToolFailed, match=r"allow\.addresses"):
+        await transport.handle_async_request(httpx2.Request("POST", "https://127.0.0.1/token"))
+    await session.aclose()
+
+
 async def test_metadata_without_end_is_cut(mcp: McpOpener, serve: Serve):
     _, url = await served(serve, huge=True)
     with pytest.raises(ToolUnavailable, match=f"signing in: 127.0.0.1 answered with more than {MAX_ANSWER >> 20} MiB"):
@@ -170,7 +183,7 @@ async def test_a_token_endpoint_that_does_not_answer_is_not_waited_for(mcp: McpO
 
 async def test_one_that_fails_is_asked_again_by_the_next_call(mcp: McpOpener, serve: Serve):
     server, url = await served(serve)
-    tools = await mcp.tools("team", servers=entry(url))
+    tools = await mcp.tools("team", servers=entry(url), terms=Terms(again=0.0))
     server.revoke()
     server.broken = 503
     with pytest.raises(ToolFailed, match=r"signing in: 127\.0\.0\.1 answered HTTP 503") as raised:
@@ -178,6 +191,17 @@ async def test_one_that_fails_is_asked_again_by_the_next_call(mcp: McpOpener, se
     assert (raised.value.fault, raised.value.sent) == ("server", False)
     server.broken = 0
     assert text_of(await call(tools["kb_say"])) == "you sent Bearer [redacted]"
+
+
+async def test_one_that_fails_is_not_asked_by_every_call(mcp: McpOpener, serve: Serve):
+    server, url = await served(serve)
+    tools = await mcp.tools("team", servers=entry(url))
+    server.revoke()
+    server.broken = 503
+    for _ in range(5):
+        with pytest.raises(ToolFailed, match=r"answered HTTP 503"):
+            await call(tools["kb_say"])
+    assert len(server.asked) == 2
 
 
 async def test_a_call_that_leaves_does_not_take_the_token_with_it(mcp: McpOpener, serve: Serve):

@@ -17,6 +17,7 @@ from goagents.errors import ToolFailed, ToolUnavailable
 from goagents.store.sqlite import SQLiteStore
 from goagents.tools.mcp_session import Terms
 
+AT_ONCE = Terms(again=0.0, look=0.0)
 SENT = "you sent Bearer [redacted]"
 
 
@@ -101,7 +102,7 @@ async def test_a_login_that_was_ended_says_what_to_do_and_is_not_tried_again(
     mcp: McpOpener, serve: Serve, people: People
 ):
     server, url = await signed_in(serve, people)
-    tools = await mcp.tools("team", servers=entry(url), logins=people.logins)
+    tools = await mcp.tools("team", servers=entry(url), logins=people.logins, terms=AT_ONCE)
     server.end()
     told = (
         r"the login is over \(the authorization server refused to renew it, HTTP 400\): run `goagents mcp login team`"
@@ -120,7 +121,7 @@ async def test_a_login_that_was_ended_says_what_to_do_and_is_not_tried_again(
 async def test_signing_out_is_noticed(mcp: McpOpener, serve: Serve, people: People):
     _, url = await signed_in(serve, people)
     tools = await mcp.tools("team", servers=entry(url), logins=people.logins)
-    soon = await mcp.tools("team", servers=entry(url), logins=people.logins, terms=Terms(look=0.0))
+    soon = await mcp.tools("team", servers=entry(url), logins=people.logins, terms=AT_ONCE)
     await people.logins.delete("team")
     assert text_of(await call(tools["kb_say"])) == SENT  # within a minute
     with pytest.raises(ToolFailed, match="nobody is signed in"):
@@ -129,7 +130,7 @@ async def test_signing_out_is_noticed(mcp: McpOpener, serve: Serve, people: Peop
 
 async def test_a_token_endpoint_that_fails_ends_no_login(mcp: McpOpener, serve: Serve, people: People):
     server, url = await signed_in(serve, people)
-    tools = await mcp.tools("team", servers=entry(url), logins=people.logins)
+    tools = await mcp.tools("team", servers=entry(url), logins=people.logins, terms=AT_ONCE)
     server.revoke()
     server.broken = 500
     with pytest.raises(ToolFailed, match=r"signing in: 127\.0\.0\.1 answered HTTP 500") as raised:
@@ -197,7 +198,7 @@ async def test_answers_of_the_store_that_are_lost_lose_no_login(mcp: McpOpener, 
 
 async def test_a_store_that_is_away_does_not_take_a_token_that_counts(mcp: McpOpener, serve: Serve, people: People):
     server, url = await signed_in(serve, people)
-    tools = await mcp.tools("team", servers=entry(url), logins=people.logins, terms=Terms(look=0.0))
+    tools = await mcp.tools("team", servers=entry(url), logins=people.logins, terms=AT_ONCE)
     people.store.unplugged = True
     assert text_of(await call(tools["kb_say"])) == SENT
     server.revoke()
