@@ -9,8 +9,9 @@
 The functions are Cloud Run services from one image; which ones there can be is read from functions.json. One that is
 named is made where it is missing; where none is named, those that are there are released, and none is made. A service
 that is there keeps its account, variables and secrets, which Terraform set; it gets the image and what functions.json
-says. What `deploy` found is kept in a file: `smoke` and `promote` take from it what was released, and where to move the
-traffic back to. Standard library only: it runs in the image of the Cloud SDK, where nothing is installed.
+says. What is there before `deploy` is kept in a file: `smoke` and `promote` take from it what was released, and what to
+go back to. What fails leaves each service as it was, but for revisions that nobody gets. Standard library only: it runs
+in the image of the Cloud SDK, where nothing is installed.
 """
 
 import argparse
@@ -25,13 +26,12 @@ from goagents.errors import GoAgentsError, Invalid
 
 from .catalogue import Function, select
 from .gcloud import Gcloud, GcloudFailed
-from .release_traffic import Release, Stopped, Traffic
+from .release_traffic import DEPLOY_TIMEOUT, Release, Stopped, Traffic
 from .steps import pairs
 from .target import Target
 
 TAG = "candidate"
 STATE = "release.json"
-DEPLOY_TIMEOUT = 600.0  # seconds
 SEVERE = ("CRITICAL", "HIGH")
 SCANNERS = {  # by what a region begins with
     **dict.fromkeys(("us", "northamerica", "southamerica"), "us"),
@@ -81,13 +81,12 @@ def existing(target: Target, found: Mapping[str, Any]) -> Target:
     return replace(target, functions=select(names))
 
 
-def deploy(target: Target, gcloud: Gcloud, image: str, found: Mapping[str, Any]) -> dict[str, Traffic | None]:
-    """Deploy the image as a new revision of each service, tagged, without traffic. `found` are the services there are.
+def standing(target: Target, found: Mapping[str, Any]) -> dict[str, Traffic | None]:
+    """Return what serves by the service's name, None for a service there is not. `found` are the services there are.
 
-    Return the traffic by the service's name, None for a service there was not. Raises Invalid before anything is
-    deployed, GcloudFailed.
+    Raises Invalid where one is not to be released to.
     """
-    before = {}
+    before: dict[str, Traffic | None] = {}
     for name in map(target.service, target.functions):
         service = found.get(name)
         if service and service["metadata"].get("labels", {}).get("goog-managed-by") == "cloudfunctions":
@@ -96,13 +95,24 @@ def deploy(target: Target, gcloud: Gcloud, image: str, found: Mapping[str, Any])
                 "take it away first (goagents destroy --platform gcp)."
             )
         before[name] = Traffic.of(service) if service else None
-    for function in target.functions:
-        name = target.service(function)
-        new = before[name] is None
-        gcloud.run(arguments(target, function, image, new=new), timeout=DEPLOY_TIMEOUT)
-        _tag(target, gcloud, name)
-        _say(f"{name}: deployed {'as a new service' if new else 'without traffic'}")
     return before
+
+
+def deploy(target: Target, gcloud: Gcloud, image: str, before: Mapping[str, Traffic | None]) -> None:
+    """Deploy the image as a new revision of each service, tagged, without traffic. `before` is of `standing`.
+
+    Where one fails, the templates of those that were begun are put back. Raises GcloudFailed, and Stopped for SIGTERM.
+    """
+    begun: list[str] = []
+    release = Release(target, gcloud, before, say=_say)
+    with release.undone_unless_done(lambda: release.put_back(begun)):
+        for function in target.functions:
+            name = target.service(function)
+            begun.append(name)
+            new = before[name] is None
+            gcloud.run(arguments(target, function, image, new=new), timeout=DEPLOY_TIMEOUT)
+            _tag(target, gcloud, name)
+            _say(f"{name}: deployed {'as a new service' if new else 'without traffic'}")
 
 
 def _tag(target: Target, gcloud: Gcloud, name: str) -> None:
@@ -181,9 +191,11 @@ def _deploy(options: argparse.Namespace, gcloud: Gcloud) -> None:
     )
     target = replace(target, number=_number(options, gcloud))
     found = services(gcloud, target)
-    before = deploy(target if named else existing(target, found), gcloud, options.image, found)
+    target = target if named else existing(target, found)
+    before = standing(target, found)
     state = {name: traffic and asdict(traffic) for name, traffic in before.items()}
     options.state.write_text(json.dumps(state), encoding="utf-8")
+    deploy(target, gcloud, options.image, before)
 
 
 def _release(options: argparse.Namespace, gcloud: Gcloud) -> Release:
@@ -213,7 +225,7 @@ def run(arguments_given: Sequence[str]) -> None:
     elif options.command == "deploy":
         _deploy(options, gcloud)
     elif options.command == "smoke":
-        _release(options, gcloud).smoke(TAG)
+        _release(options, gcloud).rehearse(TAG)
     else:
         _release(options, gcloud).promote()
 

@@ -1,8 +1,12 @@
-"""Tries what was deployed, moves the traffic to it, and back where it does not do. Standard library only."""
+"""Tries what was deployed, moves the traffic to it, and back where it does not do. Standard library only.
+
+What fails is also taken out of the services' templates: otherwise the next change of a service, such as Terraform's,
+would be a revision of the image that failed, and `update-traffic --to-latest` would serve it.
+"""
 
 import signal
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +16,7 @@ from .gcloud import Gcloud, GcloudFailed
 from .smoke import fault_of
 from .target import Target
 
+DEPLOY_TIMEOUT = 600.0  # seconds
 ATTEMPTS = 4  # a new revision, and who may call it, take some seconds to be known everywhere
 PAUSE = 5.0  # seconds between them
 
@@ -22,10 +27,14 @@ class Stopped(BaseException):
 
 @dataclass(frozen=True, slots=True)
 class Traffic:
-    """Who gets what of a service of Cloud Run: percent by revision, and the revision of each tag."""
+    """Who gets what of a service of Cloud Run: percent by revision, and the revision of each tag.
+
+    `image` is what its next revision would be made of, empty where that is not known.
+    """
 
     shares: Mapping[str, int]
     tags: Mapping[str, str]
+    image: str = ""
 
     @classmethod
     def of(cls, service: Mapping[str, Any]) -> "Traffic":
@@ -38,7 +47,8 @@ class Traffic:
                 shares[revision] = shares.get(revision, 0) + percent
             if tag := each.get("tag"):
                 tags[str(tag)] = revision
-        return cls(shares, tags)
+        containers = service.get("spec", {}).get("template", {}).get("spec", {}).get("containers") or [{}]
+        return cls(shares, tags, str(containers[0].get("image", "")))
 
     @property
     def options(self) -> tuple[str, ...]:
@@ -83,28 +93,63 @@ class Release:
         if faults:
             raise GcloudFailed("The smoke test failed:\n  " + "\n  ".join(faults))
 
+    def rehearse(self, tag: str) -> None:
+        """Ask each function at the address of its tag, where nobody gets it yet.
+
+        Whatever ends it early, the services' templates are put back first. Then raises what it was: GcloudFailed, or
+        Stopped for SIGTERM. To be called in the main thread: signals are handled there.
+        """
+        with self.undone_unless_done(lambda: self.put_back(self._before)):
+            self.smoke(tag)
+
     def promote(self) -> None:
         """Move the traffic of every service to its newest revision, and try again what users now get.
 
-        Whatever ends it early, what was moved is moved back first. Then raises what it was: GcloudFailed, Stopped for
-        SIGTERM. To be called in the main thread: signals are handled there.
+        Whatever ends it early, what was moved is moved back first, and then the templates as by `rehearse`, which says
+        what is raised.
         """
         moved: list[str] = []
+        with self.undone_unless_done(lambda: [*self._back(moved), *self.put_back(self._before)]):
+            for function in self._internal_first():
+                name = self._target.service(function)
+                moved.append(name)  # before it is: one that was cut off may have been carried out
+                self._move(name, "--to-latest")
+                self._say(f"{name}: serves the new revision")
+            self.smoke()
+
+    @contextmanager
+    def undone_unless_done(self, undo: Callable[[], list[str]]) -> Iterator[None]:
+        """Whatever ends what is done within, SIGTERM too, is told once `undo` is through, with what that returns."""
         with _stoppable():
             try:
-                for function in self._internal_first():
-                    name = self._target.service(function)
-                    moved.append(name)  # before it is: one that was cut off may have been carried out
-                    self._move(name, "--to-latest")
-                    self._say(f"{name}: serves the new revision")
-                self.smoke()
+                yield
             except BaseException as fault:
                 with _undisturbed():
-                    outcomes = self._back(moved)
+                    outcomes = undo()
                 if isinstance(fault, GcloudFailed):
                     raise GcloudFailed("\n".join([str(fault), *outcomes])) from fault
                 self._say("\n".join(["The release was ended early.", *outcomes]))
                 raise
+
+    def put_back(self, names: Iterable[str]) -> list[str]:
+        """Have the next revision of services made of the image there was before; return what became of each.
+
+        It takes a revision that nobody gets. A service there was not stays as it is.
+        """
+        outcomes = []
+        for name, traffic in ((name, self._before.get(name)) for name in names):
+            if traffic is None or not traffic.image:
+                continue
+            change = ("run", "services", "update", name, f"--image={traffic.image}", "--no-traffic", self._region)
+            try:
+                self._gcloud.run(change, timeout=DEPLOY_TIMEOUT)
+                outcomes.append(f"{name}: made of {traffic.image} again, without traffic")
+            except Exception as fault:  # noqa: BLE001 - as below
+                outcomes.append(
+                    f"{name}: NOT made of {traffic.image} again; until it is, neither apply Terraform nor move traffic "
+                    f"--to-latest, which would serve what failed. By hand: gcloud {' '.join(change)}\n  {fault}"
+                )
+        return outcomes
 
     def _internal_first(self) -> list[Function]:
         """A new function may hand a run to the worker that an old worker does not understand: the worker goes first."""
@@ -122,12 +167,16 @@ class Release:
                 self._move(name, *traffic.options)
                 outcomes.append(f"{name}: serves {traffic} again")
             except Exception as fault:  # noqa: BLE001 - the others have to be moved back all the same; it is reported
-                by_hand = f"gcloud run services update-traffic {name} {' '.join(traffic.options)}"
+                by_hand = f"gcloud run services update-traffic {name} {' '.join(traffic.options)} {self._region}"
                 outcomes.append(f"{name}: NOT moved back, do it by hand: {by_hand}\n  {fault}")
         return outcomes
 
     def _move(self, name: str, *where: str) -> None:
-        self._gcloud.run(("run", "services", "update-traffic", name, f"--region={self._target.region}", *where))
+        self._gcloud.run(("run", "services", "update-traffic", name, self._region, *where))
+
+    @property
+    def _region(self) -> str:
+        return f"--region={self._target.region}"
 
     def _fault(self, function: Function, tag: str) -> str | None:
         """Cloud Run wants the service's own address in the token, at the address of a tag, too."""

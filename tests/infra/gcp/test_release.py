@@ -17,7 +17,7 @@ from tests.support.cli_process import environment
 from tests.support.google_api import GoogleApi
 from tests.support.google_api_routes import WHERE as LOCATION
 from tests.support.google_api_routes import knative
-from tests.support.google_api_state import NUMBER, PROJECT, REGION
+from tests.support.google_api_state import NUMBER, PROJECT, REGION, Fault
 from tests.support.google_project import ROOT, goagents, google_project, needs_gcloud
 from tests.support.ports import free_port
 
@@ -135,8 +135,8 @@ def test_it_is_tried_at_its_tag_and_then_serves(google: GoogleApi):
 
 
 def test_without_a_name_those_that_are_there_are_released_and_none_is_made(google: GoogleApi):
-    """What is there is health and gateway; what fails its test never gets traffic."""
-    before = shares(google)
+    """What is there is health and gateway; what fails its test never gets traffic, and is not built on."""
+    before, standing = shares(google), traffic(google)
     other = google.cloud.put(f"run/{LOCATION}/services/goagents-billing", {"metadata": {"name": "goagents-billing"}})
     result = release(google, "deploy", "--image", "registry/goagents:2")
     assert google.cloud.resources.pop(f"run/{LOCATION}/services/goagents-billing") is other
@@ -154,10 +154,41 @@ def test_without_a_name_those_that_are_there_are_released_and_none_is_made(googl
     google.serving[f"{TAG}---goagents-gateway"] = f"http://127.0.0.1:{free_port()}"
     pauses: list[float] = []
     with pytest.raises(GcloudFailed, match="503 instead of 200: not an answer of GoAgents"):
-        inside(google, {}, pauses).smoke(TAG)
+        inside(google, standing, pauses).rehearse(TAG)
     del google.serving[f"{TAG}---goagents-gateway"]
     assert pauses == [5.0, 5.0, 5.0]
     assert shares(google) == before
+    # What changes a service next, and what is served `--to-latest`, is made of what serves.
+    assert {image(google, name) for name in NAMES} == {"registry/goagents:1"}
+    assert fixed_names(google) == []
+
+
+def test_what_cannot_be_deployed_leaves_no_service_with_the_image(google: GoogleApi):
+    before = shares(google)
+    google.cloud.faults.append(Fault("PUT run .*/goagents-gateway$", 400, "the container failed to start"))
+    result = release(google, "deploy", "--image", "registry/goagents:broken")
+    assert result.returncode == 1
+    assert "the container failed to start" in result.stderr
+    for name in NAMES:
+        assert f"goagents-{name}: made of registry/goagents:1 again, without traffic\n" in result.stderr
+        assert image(google, name) == "registry/goagents:1"
+    assert shares(google) == before
+
+
+def test_an_image_that_cannot_be_put_back_is_told(google: GoogleApi):
+    class Full(Gcloud):
+        def run(self, argv: Any, **options: Any) -> str:
+            if "goagents-health" in argv:
+                raise GcloudFailed("the quota is used up")
+            return super().run(argv, **options)
+
+    health, gateway = inside(google, traffic(google), [], Full(PROJECT)).put_back(traffic(google))
+    assert gateway == "goagents-gateway: made of registry/goagents:1 again, without traffic"
+    assert "NOT made of registry/goagents:1 again; until it is, neither apply Terraform nor" in health
+    assert (
+        "By hand: gcloud run services update goagents-health --image=registry/goagents:1 --no-traffic --reg" in health
+    )
+    assert health.endswith("\n  the quota is used up")
 
 
 @pytest.fixture
@@ -187,9 +218,9 @@ def test_what_fails_once_it_serves_is_moved_back(google: GoogleApi, split: dict[
     google.serving["goagents-gateway"] = works
     assert re.search(r"goagents-gateway: serves \S+ \(90 %\), \S+-00000 \(10 %\) again", str(caught.value))
     assert "goagents-health: serves" in str(caught.value)
-    assert traffic(google) == split, "shares and tags"
-    puts = [each.path.rpartition("/")[2] for each in google.requests if each.method == "PUT"]
-    assert puts == ["goagents-health", "goagents-gateway", "goagents-gateway", "goagents-health"]
+    assert traffic(google) == split, "shares, tags, and the image that is built on"
+    puts = [each.path.rpartition("/goagents-")[2] for each in google.requests if each.method == "PUT"]
+    assert puts == ["health", "gateway", "gateway", "health", "health", "gateway"], "the traffic first"
 
 
 def test_what_cannot_be_moved_back_is_told_and_keeps_nobody_else(google: GoogleApi, split: dict[str, Any]):
@@ -208,6 +239,7 @@ def test_what_cannot_be_moved_back_is_told_and_keeps_nobody_else(google: GoogleA
     assert "goagents-gateway: NOT moved back, do it by hand: gcloud run services update-traffic goagents-g" in told
     assert "=90," in told
     assert "  the disk is full\ngoagents-health: serves" in told
+    assert "goagents-gateway: NOT made of " in told
     assert traffic(google) == split
 
 
@@ -240,12 +272,12 @@ def test_a_build_that_is_cancelled_moves_back_what_it_moved(google: GoogleApi, s
     assert status == 1
     assert "The release was ended early.\ngoagents-health: serves" in said
     assert said.endswith("stopped\n")
-    assert "goagents-gateway" not in said
+    assert "goagents-gateway: serves" not in said
     assert shares(google) == served
     assert traffic(google)["goagents-health"] == split["goagents-health"]
     # While what users get is tried: both are moved.
     status, said = interrupted(google, lambda: bool(google.cloud.calls))
-    assert (status, said.count(" again\n")) == (1, 2)
+    assert (status, said.count(" again\n"), said.count(" again, without traffic\n")) == (1, 2, 2)
     assert traffic(google) == split
 
 
