@@ -6,6 +6,7 @@ record first, by a conditional write, and the others wait for what comes of it. 
 
 import asyncio
 import logging
+import re
 from collections import deque
 from datetime import UTC, datetime, timedelta
 
@@ -50,7 +51,8 @@ _PAUSE = 0.2
 _ROUNDS = 300  # looks at the record within one attempt: more than a claim lasts
 _WRITES = 5
 _MAX_WANTING = 4096  # characters of scopes
-_OVER = frozenset({400, 401})  # what a token endpoint says where the login is over
+# Said where the login is over; the last one is GitHub's own.
+_OVER = frozenset({"invalid_grant", "invalid_client", "unauthorized_client", "bad_refresh_token"})
 _REDIRECT = "http://127.0.0.1/callback"
 
 
@@ -174,7 +176,7 @@ class PersonLogin:
         free = claimed.model_copy(update={"claim": None, "claimed_until_at": None})
         try:
             async with asyncio.timeout(RENEWING):
-                tokens, status = await self._refreshed(claimed.content)
+                tokens, refusal = await self._refreshed(claimed.content)
         except (ToolFailed, TimeoutError) as error:
             await self._keep(free, version, claimed.claim)
             if isinstance(error, TimeoutError):
@@ -186,22 +188,22 @@ class PersonLogin:
             renewed = free.model_copy(update={"content": content, "expires_at": expiry(tokens)})
             await self._keep(renewed, version, claimed.claim)
             return renewed
-        if status not in _OVER:
+        if refusal.partition(" ")[2] not in _OVER:
             await self._keep(free, version, claimed.claim)
-            raise SignInFailed(f"signing in: the authorization server answered HTTP {status} to a refresh token")
+            raise SignInFailed(f"signing in: the authorization server answered a refresh token with HTTP {refusal}")
         content = claimed.content.model_copy(update={"access_token": None, "refresh_token": None})
-        ended = f"the authorization server refused to renew it, HTTP {status}"
+        ended = f"the authorization server refused to renew it, HTTP {refusal}"
         await self._keep(free.model_copy(update={"content": content, "ended": ended}), version, claimed.claim)
         return None
 
-    async def _refreshed(self, content: LoginContent) -> tuple[OAuthToken | None, int]:
-        """Return what the refresh token brings, and how its endpoint answered. Raises ToolFailed."""
-        status = 0
+    async def _refreshed(self, content: LoginContent) -> tuple[OAuthToken | None, str]:
+        """Return what the refresh token brings, and how its endpoint refused it. Raises ToolFailed."""
+        refusal = ""
 
         async def send(request: httpx2.Request) -> httpx2.Response:
-            nonlocal status
+            nonlocal refusal
             response = await self._http.send(request)
-            status = response.status_code
+            refusal = _refusal(response)
             return response
 
         memory = Memory(_tokens(content), _client(content, self._oauth))
@@ -218,8 +220,7 @@ class PersonLogin:
             await drive(provider, challenge_of(200, [], self._url, None), content.access_token, send)
         except OAUTH_ERRORS as error:
             raise failed(error, (*self.secrets(), *token_secrets(context.current_tokens))) from None
-        tokens = context.current_tokens
-        return (tokens if status == 200 and tokens is not None else None), status
+        return context.current_tokens, refusal
 
     async def _keep(self, record: LoginRecord, version: str, claim: str | None) -> None:
         """Write the record in the place of what was claimed, unless somebody has signed in anew or out meanwhile."""
@@ -275,6 +276,16 @@ def _tokens(content: LoginContent) -> OAuthToken:
 
 def _client(content: LoginContent, oauth: McpOAuthConfig) -> OAuthClientInformationFull:
     return configured_client(oauth) or OAuthClientInformationFull.model_validate(content.client)
+
+
+def _refusal(response: httpx2.Response) -> str:
+    """Return status and error code (RFC 6749, 5.2), as far as there is one."""
+    try:
+        code = response.json().get("error")
+    except (ValueError, AttributeError):
+        code = None
+    known = isinstance(code, str) and re.fullmatch(r"[a-z_]{1,40}", code)
+    return f"{response.status_code} {code}" if known else str(response.status_code)
 
 
 def _unreachable(error: StoreError) -> ToolFailed:
