@@ -20,7 +20,7 @@ CALLER = Path(__file__).parents[1] / "support" / "mcp_caller.py"
 
 
 async def goagents(*arguments: str, cwd: Path, **env: str) -> tuple[int, str, str]:
-    """Run a command while this loop serves it; a printed address is opened by somebody who agrees."""
+    """Run a command while this loop serves it; what `--no-browser` prints is opened by somebody who agrees."""
     process = await asyncio.create_subprocess_exec(
         *(*GOAGENTS, *arguments),
         cwd=cwd,
@@ -35,7 +35,7 @@ async def goagents(*arguments: str, cwd: Path, **env: str) -> tuple[int, str, st
         errors = asyncio.create_task(process.stderr.read())
         async for line in process.stdout:
             lines.append(line.decode())
-            if line.startswith(b"http"):
+            if line.startswith(b"http") and "--no-browser" in arguments:
                 await agreeing(lines[-1].strip())
         return await process.wait(), "".join(lines), (await errors).decode()
 
@@ -77,6 +77,20 @@ async def test_a_login_from_beginning_to_end(tmp_path: Path, serve: Serve):  # n
     assert (status, err.strip()) == (0, "Signed out of team.")
     status, _, err = await goagents("mcp", "logout", "team", config, cwd=tmp_path)
     assert (status, err.strip()) == (0, "Nobody was signed in to team.")
+
+
+async def test_a_browser_is_opened(tmp_path: Path, serve: Serve):  # noqa: F811
+    server = AuthServer()
+    url = await serve(server.routes())
+    config = configured(tmp_path, {"team": {"url": f"{url}/mcp", "oauth": {}}})
+    browser = tmp_path / "browser.py"
+    browser.write_text("import sys, urllib.request; urllib.request.urlopen(sys.argv[1]).read()", encoding="utf-8")
+    started = f"{sys.executable} {browser} %s"
+    status, out, err = await goagents("mcp", "login", "team", config, cwd=tmp_path, BROWSER=started)
+    assert status == 0, err
+    assert "No browser could be started" not in err
+    assert out.startswith(f"{url}/authorize?")
+    assert len(server.grants) == 1
 
 
 async def calls(folder: Path, url: str, processes: int, times: int = 1) -> list[list[str]]:
