@@ -85,7 +85,13 @@ run "two_regions" {
     error_message = "The services are ${join(", ", keys(output.services))}."
   }
 
-  # Each is released to by a build of its own, with the image of the one repository there is.
+  # Each is released to by a build of its own, with the image of the one repository there is, and where that is: Google lets
+  # a new project build in few regions.
+  assert {
+    condition     = alltrue([for command in split("\n", output.release_commands) : strcontains(command, " --region=europe-west1 ")])
+    error_message = output.release_commands
+  }
+
   assert {
     condition     = length(split("\n", output.release_commands)) == 2 && strcontains(split("\n", output.release_commands)[1], "_IMAGE=europe-west1-docker.pkg.dev/$${PROJECT_ID}/$${_REPOSITORY}/goagents:$${BUILD_ID};") && strcontains(output.release_commands, "_REGION=us-central1;")
     error_message = output.release_commands

@@ -106,6 +106,7 @@ PLAN: Mapping[str, Callable[[Plan], None]] = {
     "a release of all functions": _released("_FUNCTIONS=", "_OTHERS="),
     "a release by another account": _released("--service-account=", "--service-account=another-"),
     "a release to another region": _released("_REGION=europe-west1", "_REGION=europe-west4"),
+    "a build in another region": _released("--region=europe-west1", "--region=europe-west4"),
     "a release of the functions that a comma ends": _released("'^;^", "'"),
     "a query without its index": without("google_firestore_index"),
     "an index that is read downward, and made upward": changed(

@@ -49,8 +49,9 @@ def faults(plan: Plan, services: Mapping[str, Any], registry: str) -> Iterator[s
         for option in ("--config", "--ignore-file"):
             if not (ROOT / options.get(option, "nothing")).is_file():
                 yield f"{option}: there is no {options.get(option)}"
-        if options.get("--region") != region:
-            yield f"builds in {options.get('--region')} for {region}"
+        # Google lets a new project build in few regions: one of them will do, where the image is to lie.
+        if options.get("--region") != registry:
+            yield f"builds in {options.get('--region')} for {region}, and the image lies in {registry}"
         account = f"{given.get('_PREFIX')}-release@{options.get('--project')}.iam.gserviceaccount.com"
         runs_as = options.get("--service-account"), given.get("_SMOKE_ACCOUNT")
         if runs_as != (f"projects/{options.get('--project')}/serviceAccounts/{account}", account):

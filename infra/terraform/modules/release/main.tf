@@ -69,12 +69,13 @@ locals {
     )
   }
 
-  # A list of functions holds commas, so substitutions are separated by semicolons.
+  # Built is where the image lies, whatever it is released to: Google lets a new project build in few regions. A list of
+  # functions holds commas, so substitutions are separated by semicolons.
   commands = [
     for region in var.regions : join(" ", [
       "gcloud builds submit",
       "--project=${var.project}",
-      "--region=${region}",
+      "--region=${var.region}",
       "--config=cloudbuild.yaml",
       "--ignore-file=.cloudbuildignore",
       "--service-account=projects/${var.project}/serviceAccounts/${local.account}",

@@ -9,7 +9,7 @@ variable "prefix" {
 }
 
 variable "region" {
-  description = "Where the images lie."
+  description = "Where the images lie, and are built."
   type        = string
 }
 
