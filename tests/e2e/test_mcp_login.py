@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,11 +10,13 @@ from typing import Any
 
 import pytest
 import yaml
-from tests.support.cli_process import GOAGENTS, TIMEOUT, environment
+from tests.support.cli_process import GOAGENTS, TIMEOUT, environment, running
 from tests.support.http_tools import Serve, serve  # noqa: F401 - a fixture
 from tests.support.mcp_oauth import AuthServer, People, agreeing
+from tests.support.mcp_tools import eventually
 from tests.support.stores import UnreliableStore
 
+from goagents.client import AsyncClient
 from goagents.store.sqlite import SQLiteStore
 
 CALLER = Path(__file__).parents[1] / "support" / "mcp_caller.py"
@@ -40,8 +43,8 @@ async def goagents(*arguments: str, cwd: Path, **env: str) -> tuple[int, str, st
         return await process.wait(), "".join(lines), (await errors).decode()
 
 
-def configured(folder: Path, servers: Mapping[str, Any]) -> str:
-    text = yaml.safe_dump({"store": {"url": f"sqlite:///{folder}/store.db"}, "mcp_servers": dict(servers)})
+def configured(folder: Path, servers: Mapping[str, Any], **more: Any) -> str:
+    text = yaml.safe_dump({"store": {"url": f"sqlite:///{folder}/store.db"}, "mcp_servers": dict(servers), **more})
     (folder / "goagents.yaml").write_text(text, encoding="utf-8")
     return "--config=goagents.yaml"
 
@@ -119,6 +122,48 @@ async def test_processes_that_renew_all_the_time_lose_no_login(tmp_path: Path, s
     }
     assert server.asked_for("refresh_token") >= 30
     assert not server.grants[0].over
+
+
+CLUSTER = """
+apiVersion: goagents.dev/v1
+kind: AgentCluster
+metadata: {name: desk}
+spec:
+  agents:
+    - name: clerk
+      provider: scripted
+      model: clerk
+      tools: [{type: mcp, name: crm, server: team}]
+"""
+SCRIPT = [{"after": "crm_say", "failed": False, "text": "It said: {result}"}, {"after": "*", "text": "No tool."}]
+
+
+async def test_a_run_does_without_until_somebody_has_signed_in(tmp_path: Path, serve: Serve):  # noqa: F811
+    server = AuthServer()
+    url = await serve(server.routes())
+    more = {"providers": {"scripted": {"models": {"clerk": [*SCRIPT, {"tool_calls": [{"name": "crm_say"}]}]}}}}
+    config = configured(tmp_path, {"team": {"url": f"{url}/mcp", "oauth": {}}}, **more)
+    (tmp_path / "cluster.yaml").write_text(CLUSTER, encoding="utf-8")
+    with running(config, "--cluster", tmp_path / "cluster.yaml", cwd=tmp_path) as one:
+        async with AsyncClient(await asyncio.to_thread(lambda: one.url)) as client:
+            assert (await client.chat("desk.clerk", "hello")).message.text == "No tool."
+            (tool,) = (await client.get_agent("desk.clerk")).tools
+            assert (tool.status, tool.detail) == (
+                "unavailable",
+                "crm: nobody is signed in: run `goagents mcp login team`",
+            )
+            assert server.authorized == []
+
+            status, _, err = await goagents("mcp", "login", "team", config, "--no-browser", cwd=tmp_path)
+            assert status == 0, err
+            os.utime(tmp_path / "goagents.yaml", (0, 0))  # a new configuration opens tools anew, not in half a minute
+
+            async def answers() -> bool:
+                return (await client.chat("desk.clerk", "hello")).message.text == "It said: you sent Bearer [redacted]"
+
+            await eventually(answers, "the tool is there")
+        for token in (*server.access, *server.grants[0].refresh, *server.secrets.values()):
+            assert token not in one.printed
 
 
 @pytest.mark.parametrize(
