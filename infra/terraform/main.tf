@@ -16,6 +16,9 @@ locals {
   served    = coalesce(var.served_database, var.database)
   store     = "firestore://${var.project}/${module.firestore[local.served].name}"
 
+  # Variables that the deployment sets, and those that Cloud Run does.
+  reserved = "^(GOAGENTS_(CONFIG|STORE|QUEUE|WORKER_URL|INVOKER|LOG_LEVEL|TIMEOUT)|FUNCTION_.*|GOOGLE_CLOUD_PROJECT|PORT|K_.*)$"
+
   home   = var.regions[0]
   labels = merge({ app = "goagents" }, var.labels)
   image  = "${module.registry.address}/goagents:${var.image_tag}"

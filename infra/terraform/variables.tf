@@ -89,7 +89,7 @@ variable "environment" {
   default     = {}
 
   validation {
-    condition     = alltrue([for name in keys(var.environment) : can(regex("^[A-Z_][A-Z0-9_]*$", name)) && !can(regex("^(GOAGENTS_(CONFIG|STORE|QUEUE|WORKER_URL|INVOKER|LOG_LEVEL|TIMEOUT)|FUNCTION_.*|GOOGLE_CLOUD_PROJECT|PORT|K_.*)$", name)) && !contains(keys(var.secrets), name)])
+    condition     = alltrue([for name in keys(var.environment) : can(regex("^[A-Z_][A-Z0-9_]*$", name)) && !can(regex(local.reserved, name)) && !contains(keys(var.secrets), name)])
     error_message = "environment: must be variables such as ORDERS_URL, and none that the deployment or secrets set."
   }
 }
@@ -106,6 +106,11 @@ variable "secrets" {
   validation {
     condition     = alltrue([for variable, secret in var.secrets : can(regex("^[A-Z_][A-Z0-9_]*$", variable)) && can(regex("^[A-Za-z0-9_-]{1,255}$", secret))])
     error_message = "secrets: must be VARIABLE = \"secret-id\"; values are no part of it, add them by gcloud secrets versions add."
+  }
+
+  validation {
+    condition     = !anytrue([for variable in keys(var.secrets) : can(regex(local.reserved, variable))])
+    error_message = "secrets: must be none of the variables that the deployment or Cloud Run sets, such as GOAGENTS_STORE and PORT."
   }
 }
 
@@ -135,6 +140,11 @@ variable "restrict_ingress" {
   description = "Let requests in through the load balancer, the queue and the scheduler only. IAM guards either way; the pipeline's smoke test, which asks each function at its own address, then has to run in this project's network."
   type        = bool
   default     = false
+
+  validation {
+    condition     = !var.restrict_ingress || var.domain != null
+    error_message = "restrict_ingress: needs a domain; without a load balancer nobody would get through."
+  }
 }
 
 variable "database" {

@@ -184,3 +184,35 @@ run "a_variable_that_is_a_secret_already" {
 
   expect_failures = [var.environment]
 }
+
+run "a_secret_in_the_place_of_what_the_deployment_sets" {
+  command = plan
+
+  variables {
+    secrets = { GOAGENTS_STORE = "store" }
+  }
+
+  expect_failures = [var.secrets]
+}
+
+run "a_secret_that_cloud_run_sets" {
+  command = plan
+
+  variables {
+    secrets = { PORT = "port" }
+  }
+
+  expect_failures = [var.secrets]
+}
+
+run "closed_to_all_but_a_load_balancer_that_there_is_not" {
+  command = plan
+
+  variables {
+    domain           = null
+    gateway_only     = true
+    restrict_ingress = true
+  }
+
+  expect_failures = [var.restrict_ingress]
+}

@@ -208,6 +208,14 @@ def test_every_variable_of_the_configuration_is_set():
         assert variable in environment()
 
 
+def test_what_the_deployment_sets_is_reserved():
+    reserved = next(literal(each["reserved"]) for each in read(TERRAFORM / "main.tf")["locals"] if "reserved" in each)
+    assert [name for name in (*environment(), "PORT", "K_SERVICE") if not re.fullmatch(reserved, name)] == []
+    assert not [name for name in (*secrets(), "ORDERS_URL", "GOAGENTS_INTERNAL_KEY") if re.fullmatch(reserved, name)]
+    for variable in ("environment", "secrets"):
+        assert "local.reserved" in str(block(TERRAFORM / "variables.tf", "variable", variable)["validation"])
+
+
 def test_no_secret_is_in_a_variable():
     assert not [name for name, _ in used() if name == "google_secret_manager_secret_version"]
 
