@@ -2,7 +2,7 @@
 # read the same file.
 locals {
   catalogue = jsondecode(file("${path.module}/../../shared/goagents/deploy/functions.json")).functions
-  functions = { for name, function in local.catalogue : name => function if(name == "gateway") == var.gateway_only }
+  functions = { for name, function in local.catalogue : name => function if function.standard != var.gateway_only }
   users     = { for name, function in local.functions : name => function if function.called_by == "users" }
 
   # Who answers a path: the function that names it, or the gateway.

@@ -55,7 +55,7 @@ def test_the_services_are_made_of_that_file():
     assert (TERRAFORM / place[1]).resolve() == CATALOGUE
     # One or the other, and nothing left out of either.
     assert re.sub(r"\s", "", values["functions"]) == (
-        '${{forname,functioninlocal.catalogue:name=>functionif(name=="gateway")==var.gateway_only}}'
+        "${{forname,functioninlocal.catalogue:name=>functioniffunction.standard!=var.gateway_only}}"
     )
     assert main_module("functions")["functions"] == "${local.functions}"
     service = block(TERRAFORM / "modules" / "functions" / "main.tf", "resource", "google_cloud_run_v2_service", "this")
