@@ -62,10 +62,11 @@ resource "google_project_service" "this" {
 module "registry" {
   source = "./modules/registry"
 
-  project = var.project
-  region  = local.home
-  name    = var.prefix
-  labels  = local.labels
+  project  = var.project
+  region   = local.home
+  name     = var.prefix
+  kept_tag = var.image_tag
+  labels   = local.labels
 
   depends_on = [google_project_service.this]
 }

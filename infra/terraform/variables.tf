@@ -62,7 +62,7 @@ variable "image_tag" {
 
   validation {
     condition     = can(regex("^[A-Za-z0-9_][A-Za-z0-9._-]{0,127}$", var.image_tag)) && var.image_tag != "latest"
-    error_message = "image_tag: must be a tag such as 0.1.0, and not latest: tags of the registry do not change."
+    error_message = "image_tag: must be a tag such as 0.1.0, and not latest: what moves makes one service of another image than the next."
   }
 }
 

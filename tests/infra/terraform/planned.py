@@ -134,6 +134,7 @@ def _databases(plan: Plan, split: bool) -> Iterator[str]:
 def _release(plan: Plan, _: bool) -> Iterator[str]:
     (repository,) = values(plan, "google_artifact_registry_repository")
     yield from released.faults(plan, _services(plan), repository["location"])
+    yield from released.unkept(repository, _services(plan))
 
 
 def _index(plan: Plan, _: bool) -> Iterator[str]:

@@ -72,6 +72,19 @@ def _store_of_another(values: dict[str, Any]) -> None:
     found["value"] = "firestore://my-project/another"
 
 
+def _untagged_alone(values: dict[str, Any]) -> None:
+    (deleted,) = [each for each in values["cleanup_policies"] if each["action"] == "DELETE"]
+    deleted["condition"][0]["tag_state"] = "UNTAGGED"
+
+
+def _kept_no_more(policy: str) -> Callable[[dict[str, Any]], None]:
+    def change(values: dict[str, Any]) -> None:
+        (found,) = [each for each in values["cleanup_policies"] if each["id"] == policy]
+        values["cleanup_policies"].remove(found)
+
+    return change
+
+
 def _agents_before_chat(plan: Plan) -> None:
     maps = [each for each in planned.values(plan, "google_compute_url_map") if each["path_matcher"]]
     rules = maps[0]["path_matcher"][0]["route_rules"]
@@ -101,6 +114,16 @@ PLAN: Mapping[str, Callable[[Plan], None]] = {
     ),
     "a service that the release may not try": without(
         "google_cloud_run_v2_service_iam_member", "europe-west1/chat/release"
+    ),
+    "images of which each is kept": changed("google_artifact_registry_repository", None, _untagged_alone),
+    "images that a tag keeps": changed(
+        "google_artifact_registry_repository",
+        None,
+        lambda values: values["docker_config"][0].update(immutable_tags=True),
+    ),
+    "images of which few are kept": changed("google_artifact_registry_repository", None, _kept_no_more("keep-recent")),
+    "the first image, which is not kept": changed(
+        "google_artifact_registry_repository", None, _kept_no_more("keep-first")
     ),
     "a release of a function that has no service": _released("_FUNCTIONS=", "_FUNCTIONS=gateway,"),
     "a release of all functions": _released("_FUNCTIONS=", "_OTHERS="),

@@ -62,6 +62,24 @@ def faults(plan: Plan, services: Mapping[str, Any], registry: str) -> Iterator[s
         yield f"releases to {', '.join(regions)}"
 
 
+def unkept(repository: Mapping[str, Any], services: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what is wrong with the images that the repository keeps: too many, or too few.
+
+    Each image that is pushed has a tag. Google deletes no image that has one where tags are immutable.
+    """
+    conditions = [each["condition"][0] for each in repository["cleanup_policies"] if each["action"] == "DELETE"]
+    if not any(each["tag_state"] == "ANY" and each["older_than"] for each in conditions):
+        yield "no image is ever deleted: each has a tag"
+    elif repository["docker_config"][0]["immutable_tags"]:
+        yield "no image is ever deleted: tags are immutable"
+    kept = [each for each in repository["cleanup_policies"] if each["action"] == "KEEP"]
+    if not any(each["most_recent_versions"] and each["most_recent_versions"][0]["keep_count"] >= 10 for each in kept):
+        yield "what one would roll back to is deleted"
+    first = {each["template"][0]["containers"][0]["image"].rpartition(":")[2] for each in services.values()}
+    if not first <= {tag for each in kept for condition in each["condition"] for tag in condition["tag_prefixes"]}:
+        yield "the image that a new service is made of is deleted"
+
+
 def substitutions(option: str) -> dict[str, str]:
     """Return what gcloud takes from the option's value."""
     found = _SEPARATED.fullmatch(option)

@@ -1,4 +1,5 @@
-# Where the image lies. What is no longer tagged goes after two weeks, so that a rollback finds its image.
+# Where the image lies. Kept are the newest, whatever is younger than three months, and the one that new services are made
+# of, so that a rollback finds its image; the rest goes.
 resource "google_artifact_registry_repository" "images" {
   # checkov:skip=CKV_GCP_84:Google's key encrypts it, and the image holds no secret
   project       = var.project
@@ -8,8 +9,10 @@ resource "google_artifact_registry_repository" "images" {
   format        = "DOCKER"
   labels        = var.labels
 
+  # Google deletes no image that has a tag where tags are immutable, and each image that is pushed has one. A release has a
+  # tag of its own, the build's id, and what Cloud Run serves is a digest: a tag that is moved changes neither.
   docker_config {
-    immutable_tags = true
+    immutable_tags = false
   }
 
   cleanup_policies {
@@ -22,12 +25,22 @@ resource "google_artifact_registry_repository" "images" {
   }
 
   cleanup_policies {
-    id     = "delete-untagged"
+    id     = "keep-first"
+    action = "KEEP"
+
+    condition {
+      tag_state    = "TAGGED"
+      tag_prefixes = [var.kept_tag]
+    }
+  }
+
+  cleanup_policies {
+    id     = "delete-old"
     action = "DELETE"
 
     condition {
-      tag_state  = "UNTAGGED"
-      older_than = "1209600s"
+      tag_state  = "ANY"
+      older_than = "7776000s"
     }
   }
 }

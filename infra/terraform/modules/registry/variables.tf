@@ -17,3 +17,8 @@ variable "labels" {
   description = "Labels of the repository."
   type        = map(string)
 }
+
+variable "kept_tag" {
+  description = "Tag of the image that is kept, however old."
+  type        = string
+}
