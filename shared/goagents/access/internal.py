@@ -4,6 +4,7 @@
 |---|---|
 | `Authorization: Bearer KEY` | KEY is GOAGENTS_INTERNAL_KEY |
 | an identity token that Cloud Run's IAM has verified | the mode is `platform`, and its e-mail address is named, too |
+| the same | `internal.iam` says so, for a function that users do not call, whatever the mode |
 | an identity token of Google, verified here | `internal.service_accounts` names its e-mail address |
 
 Where neither a key nor a service account is configured, all are refused; but IAM alone is enough in the mode `platform`
@@ -47,7 +48,7 @@ async def authenticate_internal(
     """
     if key is not None and _is_key(headers.get("authorization"), key):
         return KEY_HOLDER
-    if mode == "platform":
+    if mode == "platform" or (config.iam and not shared):
         return _let_through(config, headers, shared=shared)
     if config.service_accounts:
         token = bearer(headers.get("authorization"))

@@ -245,6 +245,11 @@ class InternalConfig(Model):
     audience: ShortText | None = Field(
         None, description="The tokens' audience; the address of the request where it is not set."
     )
+    iam: bool = Field(
+        False,
+        description="Cloud Run's IAM guards `worker` and `sweeper`, functions of their own, in every mode: the tokens "
+        "that it let through are taken, whose signature it removes. In the mode `platform` it does so anyway.",
+    )
 
 
 class WebhooksConfig(Model):

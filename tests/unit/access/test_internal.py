@@ -42,6 +42,7 @@ async def caller(
     url: str = URL,
     verifier: Verifier | None = None,
     shared: bool = True,
+    iam: bool = False,
     **headers: str,
 ) -> Principal:
     async def get_verifier() -> TokenVerifier:
@@ -50,7 +51,7 @@ async def caller(
         return verifier
 
     return await authenticate_internal(
-        InternalConfig(service_accounts=accounts, audience=audience),
+        InternalConfig(service_accounts=accounts, audience=audience, iam=iam),
         mode=mode,
         key=key,
         headers={name.replace("_", "-"): value for name, value in headers.items()},
@@ -206,3 +207,25 @@ class TestPlatform:
     async def test_neither_token_nor_key(self, headers: dict[str, str]):
         with pytest.raises(Unauthenticated):
             await caller(mode="platform", key="k", shared=False, **headers)
+
+
+class TestIam:
+    """Where callers show API keys, and IAM guards worker and sweeper all the same: Cloud Run removes the signature."""
+
+    @pytest.mark.parametrize("mode", ["none", "api_key", "platform"])
+    async def test_whom_it_let_through_is_let_in_where_users_do_not_call(self, mode: Mode):
+        header = f"Bearer {token({'email': TASKS})}"
+        assert await caller(mode=mode, iam=True, shared=False, authorization=header) == Principal(TASKS)
+        assert await caller(TASKS, mode=mode, iam=True, shared=False, authorization=header) == Principal(TASKS)
+        with pytest.raises(PermissionDenied, match="does not name"):
+            await caller(OTHER, mode=mode, iam=True, shared=False, authorization=header)
+        with pytest.raises(Unauthenticated):
+            await caller(mode=mode, iam=True, shared=False)
+
+    @pytest.mark.parametrize(("iam", "shared"), [(True, True), (False, False)])
+    async def test_anybody_could_write_such_a_token_elsewhere(self, iam: bool, shared: bool):
+        header = f"Bearer {token({'email': TASKS})}"
+        with pytest.raises(Unauthenticated, match="The token is wrong"):
+            await caller(TASKS, mode="api_key", iam=iam, shared=shared, verifier=Verifier(), authorization=header)
+        with pytest.raises(PermissionDenied, match="Nobody may call this yet"):
+            await caller(mode="api_key", iam=iam, shared=shared, authorization=header)
