@@ -9,6 +9,7 @@ from pydantic_core import PydanticCustomError
 from .calling import CircuitBreakerSpec, RateLimitSpec, RetrySpec
 from .plugins import OtherTypes
 from .python import PythonTarget
+from .schema_growth import check_growth
 from .types import Duration, HttpUrl, Integer, Model, ShortText, Size, ToolName, wrong_at
 from .websocket import (
     CALL_KEY,
@@ -43,6 +44,7 @@ def json_schema(value: dict[str, Any]) -> dict[str, Any]:
         jsonschema_rs.validator_for(value, offline=True)
     except (jsonschema_rs.ValidationError, jsonschema_rs.ReferencingError, ValueError) as error:
         raise ValueError(f"is not a valid JSON Schema: {_reason(error)}") from None
+    check_growth(value)
     return value
 
 

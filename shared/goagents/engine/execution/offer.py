@@ -8,6 +8,7 @@ import jsonschema_rs
 from goagents.engine.calling.caching import digest_of
 from goagents.engine.loaded import OpenTool
 from goagents.errors import ToolUnavailable
+from goagents.spec.schema_growth import check_growth
 from goagents.spec.tools import ToolSpec
 from goagents.tools.base import Tool, ToolDefinition
 
@@ -56,6 +57,7 @@ def _definition(tool: Tool) -> ToolDefinition:
 
 def _compile(definition: ToolDefinition) -> Any:
     try:
+        check_growth(definition.parameters)
         return jsonschema_rs.validator_for(definition.parameters, offline=True)
     except (jsonschema_rs.ValidationError, ValueError) as error:
         raise ToolUnavailable(f"The schema of the tool {definition.name!r} is not valid: {error}") from error
