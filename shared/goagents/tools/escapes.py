@@ -5,8 +5,8 @@ import re
 from bisect import bisect_right
 from collections.abc import Sequence
 from functools import cached_property
+from html.entities import html5
 from itertools import accumulate
-from urllib.parse import unquote
 
 _HEX = "[0-9a-fA-F]"
 _MORE = "%[89abAB]" + _HEX  # of a character in UTF-8
@@ -23,6 +23,7 @@ _TORN = re.compile(
     r"|&(?:#[0-9]{0,7}|#[xX][0-9a-fA-F]{0,6}|[a-zA-Z0-9]{0,31}))\Z"
 )
 _TORN_MOST = 40  # characters
+_PAIR = len(r"\ud83d\ude00")
 _SHORT = {"b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t"}
 
 
@@ -63,7 +64,10 @@ def peeled(text: str, *, printable: bool = False) -> Layer | None:
     faster; None where it has none. Takes time in proportion to the text.
     """
     pieces = (_PRINTABLE if printable else _ESCAPE).split(text)
-    return Layer(pieces) if len(pieces) > 1 else None
+    if len(pieces) == 1:
+        return None
+    layer = Layer(pieces)
+    return layer if layer.text != text else None  # all may be entities that nobody knows
 
 
 def torn_escape(text: str) -> int:
@@ -75,12 +79,20 @@ def torn_escape(text: str) -> int:
 def _meant(escape: str) -> str:
     kind = escape[0]
     if kind == "%":
-        return unquote(escape)
+        return bytes.fromhex(escape.replace("%", "")).decode(errors="replace")
     if kind == "&":
-        return html.unescape(escape)
+        return _numbered(escape) if escape[1] == "#" else html5.get(escape[1:], escape)
     if escape[1] == "\\":
         return escape[::2]
     if len(escape) == 2:
         return _SHORT.get(escape[1], escape[1])
-    codes = b"".join(int(code, 16).to_bytes(2, "little") for code in re.split(r"\\[ux]", escape)[1:])
-    return codes.decode("utf-16-le", "surrogatepass")
+    if len(escape) == _PAIR:
+        return chr(0x10000 + (int(escape[2:6], 16) - 0xD800) * 0x400 + int(escape[8:], 16) - 0xDC00)
+    return chr(int(escape[2:], 16))
+
+
+def _numbered(entity: str) -> str:
+    """Return what HTML says of a number. Its slow library is asked about those alone that are no character."""
+    code = int(entity[3:-1], 16) if entity[2] in "xX" else int(entity[2:-1])
+    plain = 0x20 <= code < 0x7F or 0xA0 <= code < 0xD800 or 0xE000 <= code < 0xFDD0
+    return chr(code) if plain or (0x10000 <= code < 0x110000 and code & 0xFFFE != 0xFFFE) else html.unescape(entity)

@@ -15,30 +15,48 @@ from goagents.tools.redaction import Redactor
 MAX_IMAGE = 1 << 20  # bytes; providers take a few MiB, but every further turn sends it again
 _IMAGES = frozenset({"image/png", "image/jpeg", "image/gif", "image/webp"})  # what all providers accept
 _MAX_PARTS = 1000
+_MOST = 4 << 20  # characters of texts that are looked at where no bound is told, as of a Python function's result
+_LEAST = 1 << 20  # as many as the engine looks at, whatever the bound
 _NOTHING = "(the tool returned nothing)"
 
 
-def render(result: types.CallToolResult, redactor: Redactor) -> ToolResult:
-    """Return a tool's result. Structured content is shown where the text does not say the same already."""
+def render(result: types.CallToolResult, redactor: Redactor, max_output: int = _MOST) -> ToolResult:
+    """Return a tool's result. Structured content is shown where the text does not say the same already.
+
+    Of texts that are far longer than `max_output`, a beginning is looked at: the engine would cut them anyway.
+    """
     parts = [_part(block) for block in result.content[:_MAX_PARTS]]
     if len(result.content) > _MAX_PARTS:
         parts.append(TextPart(f"[{len(result.content) - _MAX_PARTS} more parts were left out]"))
     structured = result.structured_content
     if structured is not None and not _says(result.content, structured):
         parts.append(TextPart(_json(structured)))
-    return ToolResult(_clean(parts, redactor), result.is_error)
+    return ToolResult(_clean(parts, redactor, max_output), result.is_error)
 
 
-def render_resource(result: types.ReadResourceResult, redactor: Redactor) -> ToolResult:
-    """Return a resource's contents."""
+def render_resource(result: types.ReadResourceResult, redactor: Redactor, max_output: int = _MOST) -> ToolResult:
+    """Return a resource's contents, of which as much is looked at as of a tool's result."""
     parts = [_contents(contents, named=len(result.contents) > 1) for contents in result.contents[:_MAX_PARTS]]
-    return ToolResult(_clean(parts, redactor))
+    return ToolResult(_clean(parts, redactor, max_output))
 
 
-def _clean(parts: Sequence[Content], redactor: Redactor) -> tuple[Content, ...]:
+def _clean(parts: Sequence[Content], redactor: Redactor, max_output: int) -> tuple[Content, ...]:
+    """Return the parts without secrets. That they were cut is told first: the engine cuts the end."""
     if not parts:
         return (TextPart(_NOTHING),)
-    return tuple(TextPart(redactor.redact(part.text)) if isinstance(part, TextPart) else part for part in parts)
+    size = sum(len(part.text) for part in parts if isinstance(part, TextPart))
+    most = room = max(max_output, _LEAST) + redactor.longest
+    clean: list[Content] = []
+    if size > most:
+        clean.append(TextPart(f"[cut: of {size} characters {most} are read; ask for less]"))
+    for part in parts:
+        if isinstance(part, TextPart):
+            if room or not part.text:
+                clean.append(TextPart(redactor.redact(part.text[:room], cut=len(part.text) > room)))
+            room = max(0, room - len(part.text))
+        else:
+            clean.append(part)
+    return tuple(clean)
 
 
 def _part(block: types.ContentBlock) -> Content:

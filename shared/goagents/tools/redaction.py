@@ -36,7 +36,35 @@ class Redactor:
         return self._longest
 
     def redact(self, text: str, *, cut: bool = False) -> str:
-        """Return the text without any secret; with `cut`, also without the beginning of one at its very end."""
+        """Return the text without any secret; with `cut`, also without the beginning of one at its very end.
+
+        Takes some tenths of a second for each million characters, at worst: what others wrote is bounded first.
+        """
+        places, kept = self._places(text, cut=cut)
+        return _without(text[:kept], places)
+
+    def beginning(self, text: str, most: int) -> str:
+        """Return the first `most` characters of the text without any secret, and behind them how many there are, where
+        these are not all. No more of it is looked at than that takes.
+        """
+        read = text[: most + self._longest]
+        clean = self.redact(read, cut=len(read) < len(text))
+        if len(clean) <= most and len(read) == len(text):
+            return clean
+        return f"{clean[:most]} [cut: the beginning of {len(text)} characters]"
+
+    def ending(self, text: str, most: int) -> str:
+        """Return the last `most` characters as `beginning` does the first; nothing of a secret that begins before."""
+        begin = len(text) - most
+        if begin <= 0:
+            return self.redact(text)
+        first = max(0, begin - _LAYERS * self._longest)
+        places, _ = self._places(text[first:])
+        clean = _without(text[first:], places, begin - first)
+        return f"[cut: the end of {len(text)} characters]\n{clean[-most:]}"
+
+    def _places(self, text: str, *, cut: bool = False) -> tuple[list[Place], int]:
+        """Return where secrets are, and how many characters come before the beginning of one at the very end."""
         places: list[Place] = []
         kept = len(text)
         layers: list[Layer] = []
@@ -52,7 +80,7 @@ class Redactor:
                 break
             layers.append(layer)
             shown = layer.text
-        return _without(text[:kept], places)
+        return places, kept
 
 
 class SecretTexts:
@@ -101,14 +129,11 @@ def _origin(place: Place, layers: list[Layer]) -> Place:
     return place
 
 
-def _without(text: str, places: list[Place]) -> str:
-    """Return the text with what overlaps replaced together: of two secrets in each other nothing is left."""
-    if not places:
-        return text
+def _without(text: str, places: list[Place], first: int = 0) -> str:
+    """Return the text from `first` on; what overlaps is replaced together: of secrets in each other nothing is left."""
     pieces: list[str] = []
-    done = 0
-    end = 0  # of what is replaced
-    for begin, its_end in sorted(set(places)):
+    done = end = first  # of what is replaced
+    for begin, its_end in sorted({(max(begin, first), end) for begin, end in places if end > first}):
         if begin >= len(text):
             break
         if begin >= end:

@@ -93,6 +93,23 @@ def test_of_an_endless_text_a_bounded_part_is_looked_at():
     assert "s3c" not in torn
 
 
+def test_of_many_texts_no_more_is_looked_at_than_of_one():
+    class Counting(Redactor):
+        looked_at = 0
+
+        def redact(self, text: str, *, cut: bool = False) -> str:
+            self.looked_at += len(text)
+            return super().redact(text, cut=cut)
+
+    redactor = Counting(["s3cret-value"])
+    result = ToolResult((TextPart("&abcde;" * MAX_READ),) * 100)
+    content = bounded(result, 1000, redactor).content
+    assert redactor.looked_at == MAX_READ
+    assert content[1:] == (TextPart(f"\n[cut: the first 0 of {7 * MAX_READ} bytes are shown; {REMEDY}"),) * 99
+    bounded(ToolResult((TextPart("s3cret-value" * 100_000),) * 100), MAX_READ // 4 * 3, redactor)
+    assert redactor.looked_at <= MAX_READ * 3
+
+
 def test_a_secret_at_the_cut_is_not_half_shown():
     for offset in range(40):
         assert "s3c" not in shown("#" * offset + "s3cret-value" * 50, 120, "s3cret-value").replace("[redacted]", "")

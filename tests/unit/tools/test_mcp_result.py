@@ -10,6 +10,7 @@ from goagents.messages import ImagePart, TextPart
 from goagents.tools.mcp_result import MAX_IMAGE, render, render_resource
 from goagents.tools.redaction import Redactor
 
+MIB = 1 << 20
 PIXEL = base64.b64encode(b"\x89PNG").decode()
 
 
@@ -90,6 +91,28 @@ def test_secrets_are_taken_out():
         "the key is [redacted]",
         '{"k":"[redacted]"}',
     ]
+
+
+class Counting(Redactor):
+    looked_at = 0
+
+    def redact(self, text: str, *, cut: bool = False) -> str:
+        self.looked_at += len(text)
+        return super().redact(text, cut=cut)
+
+
+def test_of_far_more_text_than_is_shown_a_beginning_is_looked_at_which_says_so():
+    redactor = Counting(["hunter22"])
+    most = MIB + redactor.longest
+    content = [text("x" * 7), text("y" * (most - 10) + "hunter22"), image(PIXEL), text("&abcde;" * MIB)]
+    first, *parts = render(types.CallToolResult(content=content), redactor, 1000).content
+    assert first == TextPart(f"[cut: of {most + 5 + 7 * MIB} characters {most} are read; ask for less]")
+    assert parts == [TextPart("x" * 7), TextPart("y" * (most - 10)), ImagePart("image/png", PIXEL)]
+    assert redactor.looked_at == most
+    long = types.TextResourceContents(uri="a://1", text="z" * 3 * MIB)
+    for bound, read in ((2 * MIB, 2 * MIB + redactor.longest), (4 * MIB, 3 * MIB)):
+        shown = render_resource(types.ReadResourceResult(contents=[long]), redactor, bound).content[-1]
+        assert shown == TextPart("z" * read)
 
 
 def test_resources_are_text_or_described():

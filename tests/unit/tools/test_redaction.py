@@ -8,7 +8,8 @@ from urllib.parse import quote, quote_plus
 
 import pytest
 
-from goagents.tools.redaction import REDACTED, Redactor
+from goagents.tools.escapes import peeled
+from goagents.tools.redaction import REDACTED, Place, Redactor
 
 SECRET = 'Bearer ab/c+d"é<&%=\n'
 
@@ -29,6 +30,14 @@ SECRET = 'Bearer ab/c+d"é<&%=\n'
 )
 def test_each_spelling_is_taken_out(spelled: str):
     assert Redactor([SECRET]).redact(f"<{spelled}>") == f"<{REDACTED}>"
+
+
+class Counting(Redactor):
+    looked_at = 0
+
+    def _places(self, text: str, *, cut: bool = False) -> tuple[list[Place], int]:
+        self.looked_at += len(text)
+        return super()._places(text, cut=cut)
 
 
 def php(text: str) -> str:
@@ -144,6 +153,55 @@ def test_the_longest_spelling_is_known_for_reading_far_enough():
         spelled = (php(php(secret)), all_escaped(secret).replace("\\", "\\\\"), quote(secret), secret.encode().hex())
         assert max(map(len, spelled)) <= Redactor(["abcd", secret]).longest <= 9 * len(secret.encode())
     assert Redactor(["abc"]).longest == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "meant"),
+    [
+        ("&plus;&NotEqualTilde;", "+\u2242\u0338"),
+        ("&notit; &ampx; &abcde;", "&notit; &ampx; &abcde;"),
+        ("&#65;&#x1F511;&#0;&#128;&#xD800;&#x110000;&#xFFFE;", "A\U0001f511\ufffd\u20ac\ufffd\ufffd"),
+        (r"\u00e9\ud83d\udd11\x41", "é\U0001f511A"),
+        ("%F0%9F%94%91%c3%A9%41%ED%A0%80", "\U0001f511éA\ufffd\ufffd\ufffd"),
+    ],
+)
+def test_what_escapes_mean_is_looked_up_exactly(text: str, meant: str):
+    """A name that nobody knows, with its semicolon, stays: to try its beginnings takes time in thousands of them."""
+    layer = peeled(text)
+    assert (text if layer is None else layer.text) == meant
+
+
+def test_unknown_names_end_the_layers():
+    assert peeled("&abcde;&abcdf;") is None
+
+
+def test_the_beginning_of_a_text_is_shown_without_half_a_secret():
+    redactor = Redactor(["abcdefghij"])
+    assert redactor.beginning("1 abcdefghij 2", 20) == "1 [redacted] 2"
+    assert redactor.beginning("1 abcdefghij 2", 5) == "1 [re [cut: the beginning of 14 characters]"
+    for before in range(80, 101):
+        text = "x" * before + "abcdefghij" * 50
+        shown = redactor.beginning(text, 100)
+        assert shown.startswith(("x" * before + REDACTED * 2)[:100] + " [cut: the beginning of ")
+
+
+def test_the_end_of_a_text_is_shown_without_half_a_secret():
+    redactor = Redactor(["abcdefghij"])
+    assert redactor.ending("1 abcdefghij 2", 20) == "1 [redacted] 2"
+    for after in range(80, 101):
+        note, shown = redactor.ending("abcdefghij" * 50 + "x" * after, 100).split("\n")
+        assert note == f"[cut: the end of {500 + after} characters]"
+        assert shown == (REDACTED * -((after - 100) // 10) + "x" * after)[-100:]
+        escaped = redactor.ending("z" * 500 + all_escaped("abcdefghij") + "x" * after, 100)
+        assert escaped.endswith("]\n" + ((REDACTED if after < 100 else "") + "x" * after)[-100:])
+
+
+@pytest.mark.parametrize("most", [0, 1000])
+def test_of_an_endless_text_only_what_is_shown_is_looked_at(most: int):
+    redactor = Counting(["abcdefghij"])
+    text = "abcdefghi " * 100_000
+    assert max(len(redactor.beginning(text, most)), len(redactor.ending(text, most))) < most + 100
+    assert redactor.looked_at < 2 * most + 5 * redactor.longest + 1
 
 
 @pytest.mark.parametrize("unit", ["\\", "%", "%25", "&amp;", "\\u005c", "\\x5c", "\\\\u0061", "&#", "a", "aaab", "%61"])

@@ -42,9 +42,9 @@ def being_cancelled() -> bool:
 
 def tell_defect(around: Surroundings, tool: str, where: str, defect: BaseException) -> None:
     """Tell the log what foreign code raised, without the secrets that the entry `tool` could know."""
-    clean = around.secrets.redactor(tool).redact
-    trace = clean(traceback_of(defect))
-    around.telemetry.emit(Unexpected(where, clean(_shown(defect))[:MAX_ERROR], trace[-MAX_TRACEBACK:]))
+    redactor = around.secrets.redactor(tool)
+    error, trace = redactor.beginning(_shown(defect), MAX_ERROR), redactor.ending(traceback_of(defect), MAX_TRACEBACK)
+    around.telemetry.emit(Unexpected(where, error, trace))
 
 
 def _shown(defect: BaseException) -> str:

@@ -24,11 +24,14 @@ def bounded(result: ToolResult, limit: int, redactor: Redactor = _NOTHING) -> To
     becomes a question mark; an image that does not fit becomes a note.
     """
     left = limit
+    most = max(limit, MAX_READ)
+    room = limit + MAX_READ  # characters of all texts
     content: list[Content] = []
     for part in result.content:
         if isinstance(part, TextPart):
-            text, size = _text(part.text, left, max(limit, MAX_READ), redactor)
+            text, size = _text(part.text, left, min(most, room) if left else 0, redactor)
             content.append(TextPart(text))
+            room = max(0, room - len(part.text))
         else:
             size = len(part.data or "")
             note = f"[an image of {size} bytes was left out: over the limit of {limit} bytes]"
