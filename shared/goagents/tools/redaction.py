@@ -25,7 +25,7 @@ class Redactor:
     """
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
-        values = [secret for secret in secrets if len(secret) >= _MIN_SECRET]
+        values = [secret for secret in secrets if _is_one(secret)]
         self._forms = tuple(dict.fromkeys(form for value in values for form in _forms(value)))
         self._printable = all(form.isascii() and form.isprintable() for form in self._forms)
         self._longest = max(map(_longest, values), default=0)
@@ -166,6 +166,10 @@ def _longest(secret: str) -> int:
     return max(_WIDEST * units, 3 * size)
 
 
+def _is_one(value: str) -> bool:
+    return len(value) >= _MIN_SECRET and not value.isspace()
+
+
 def _forms(secret: str) -> Iterator[str]:
     """Yield what to look for in each layer of a text."""
     yield secret
@@ -174,7 +178,7 @@ def _forms(secret: str) -> Iterator[str]:
     # One that looks escaped itself is no longer so in the layers below.
     for _ in range(_LAYERS):
         layer = peeled(secret)
-        if layer is None or len(layer.text) < _MIN_SECRET:
+        if layer is None or not _is_one(layer.text):
             break
         secret = layer.text
         yield secret

@@ -118,6 +118,12 @@ def test_what_is_too_short_to_be_one_is_left():
     assert Redactor(["abcd"]).redact("abcd " + base64.b64encode(b"abcd").decode()) == f"{REDACTED} YWJjZA=="
 
 
+def test_white_space_is_no_secret_however_one_is_spelled():
+    text = "if x:\n        return '%20%20%20%20', 'a++++b'"
+    assert Redactor(["%20%20%20%20", "&#32;\\n\\t%0A", "    "]).redact(text) == text.replace("%20" * 4, REDACTED)
+    assert Redactor(["%20%20%20x"]).redact("   x %20%20%20x") == f"{REDACTED} {REDACTED}"
+
+
 def test_a_torn_one_at_the_end_goes_whole():
     redactor = Redactor(["abcdefghij", "xbcdefghijklm"])
     assert redactor.redact("1 abcdefghij 2 abcdefg", cut=True) == f"1 {REDACTED} 2 "

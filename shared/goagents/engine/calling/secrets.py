@@ -3,6 +3,7 @@
 The adapters take out what they send themselves; a tool that runs here, or a server that others share, may know more.
 """
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -19,6 +20,8 @@ from goagents.tools.redaction import Redactor, SecretTexts, bare
 # What a tool is called and does is told to the model anyway; a schema speaks of arguments.
 _TOLD = {"name", "type", "description", "parameters", "headers"}
 _URLS = frozenset({"url", "openapi"})
+# What a switch or a duration is set to, in a variable such as REQUIRE_TOKEN: redacted, half of every answer would go.
+_PLAIN = re.compile(r"(?i:true|false|yes|no|on|off|none|null)|[+-]?(?:[0-9]\.?){1,7}", re.ASCII)
 
 
 class SecretValues:
@@ -42,7 +45,7 @@ def configured_secrets(config: Config, settings: Settings, resolver: Resolver) -
     # These were resolved with the configuration: which of them are secrets only their names tell.
     servers, functions = config.mcp_servers.values(), config.tool_functions.values()
     for named in (*(s.headers for s in servers), *(s.env for s in servers), *(f.env for f in functions)):
-        found |= {value for name, value in named.items() if looks_secret(name)}
+        found |= {value for name, value in named.items() if looks_secret(name) and not _PLAIN.fullmatch(value.strip())}
     found |= {resolver.resolve(f"${{{variable}:-}}") for variable in KEY_VARIABLES.values()}
     found.add(settings.internal_key or "")
     return frozenset(part for value in found for part in bare(value))
