@@ -2,7 +2,10 @@
 
 import shutil
 import sys
+import time
 from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
 
 import psutil
 import pytest
@@ -39,3 +42,25 @@ def test_runs_use_one_program_which_ends_with_the_server(served: Running):
     assert served.end() == 0
     program.wait(60)
     assert "Traceback" not in served.printed
+
+
+def test_a_program_that_hangs_while_it_is_opened_does_not_outlive_the_server(tmp_path: Path):
+    shutil.copytree(EXAMPLES / "mcp", tmp_path, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
+    hanging = tmp_path / "hanging_library.py"
+    hanging.write_text("import time\nwhile True:\n    time.sleep(1)\n")
+    env = {"PYTHON": sys.executable, "LIBRARY": str(hanging)}
+    places = ("--config", tmp_path / "config.yaml", "--cluster", tmp_path / "cluster.yaml")
+    found: list[psutil.Process] = []
+    try:
+        with running(*places, cwd=tmp_path, env=env) as served, Client(served.url or "") as client:
+            client.start_run("handbook.librarian", "Please request nothing")
+            until = time.monotonic() + 60
+            while not (found := programs(served)):
+                assert time.monotonic() < until
+                time.sleep(0.05)
+            assert served.end() == 0
+            assert psutil.wait_procs(found, timeout=10)[1] == []
+    finally:
+        for each in found:
+            with suppress(psutil.NoSuchProcess):
+                each.kill()

@@ -47,6 +47,7 @@ LAYERS = {
     "attempts": 0,
     "framing": 0,
     "wal": 0,
+    "children": 0,
     "spec": 1,
     "records": 1,
     "logins": 1,

@@ -13,12 +13,15 @@ from functools import cache
 from types import FrameType
 from typing import TYPE_CHECKING, Self
 
+from goagents import children
+
 if TYPE_CHECKING:  # what serves `/health` must not load the engine
     from goagents.engine.execution.handle import RunHandle
     from goagents.engine.services import Services
 
 GRACE = 6.0  # seconds for runs to finish; `goagents run` ends after 8, Cloud Run after 10
 PATIENCE = 0.5  # of them, after which a run is handed on at its next step
+_LAST_GRACE = 0.5  # seconds for programs to end
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
@@ -86,6 +89,10 @@ class Shutdown:
         for services in self._served:
             for task in services.tasks:
                 task.cancel()
+        # The server may end at any moment now, and a program that hangs ends neither with its input nor with its run.
+        children.signal_all(signal.SIGTERM)
+        if self._loop is not None:
+            self._loop.call_later(_LAST_GRACE, children.signal_all, signal.SIGKILL)
 
 
 async def _after(tasks: list["asyncio.Task[None]"], then: Callable[[], object]) -> None:

@@ -7,7 +7,6 @@ bound, standard error goes to the log with one, and each message notes whether i
 import asyncio
 import contextlib
 import logging
-import os
 import re
 import signal
 from asyncio.subprocess import PIPE, Process
@@ -23,6 +22,7 @@ from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStre
 from mcp.client.stdio import get_default_environment
 from mcp.shared.message import SessionMessage
 
+from goagents import children
 from goagents.tools.mcp_delivery import MAX_MESSAGE, TRANSPORT_FAILED, current
 from goagents.tools.mcp_target import Program
 
@@ -88,6 +88,7 @@ async def program(target: Program, output: Output) -> AsyncGenerator[tuple[Messa
         start_new_session=True,
         limit=MAX_MESSAGE,
     )
+    children.began(process.pid)
     into, messages = anyio.create_memory_object_stream[SessionMessage | Exception](0)
     stdin = _Input(process)
     readers = [asyncio.create_task(_read(process, into, output)), asyncio.create_task(_listen(process, output))]
@@ -225,18 +226,14 @@ async def _end(process: Process, stdin: _Input) -> None:
     """Close its input, wait, then end its process group: the order that the protocol asks for."""
     await stdin.aclose()
     if not await _ended(process, _GRACE):
-        _signal(process, signal.SIGTERM)
+        children.signal_group(process.pid, signal.SIGTERM)
         if not await _ended(process, _GRACE):
-            _signal(process, signal.SIGKILL)
+            children.signal_group(process.pid, signal.SIGKILL)
             await _ended(process, _GRACE)
+    children.ended(process.pid)
     transport = getattr(process, "_transport", None)  # a grandchild may hold the pipes: without this they stay open
     if transport is not None:
         transport.close()
-
-
-def _signal(process: Process, number: signal.Signals) -> None:
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(process.pid, number)
 
 
 async def _ended(process: Process, seconds: float) -> bool:
