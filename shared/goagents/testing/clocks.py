@@ -107,12 +107,13 @@ class VirtualClock:
     async def settle(self) -> None:
         """Let everything run that can, without time passing: until every task waits and nothing is outside."""
         while True:
+            self._returned.clear()
             for _ in range(_TURNS):
                 await asyncio.sleep(0)
-            if self._outside == 0:
+            if self._outside > 0:
+                await self._returned.wait()
+            elif not self._returned.is_set():  # what came back in the last of these turns had too few of them
                 return
-            self._returned.clear()
-            await self._returned.wait()
 
     @contextmanager
     def outside(self) -> Iterator[None]:

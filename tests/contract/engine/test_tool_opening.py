@@ -27,8 +27,6 @@ from goagents.tools.base import Tool, Toolset
 from goagents.tools.registry import ToolsetRegistry
 
 SECRET = "sesame-opens"
-STILL = 60.0  # real seconds that a run has which waits for nothing
-CONFLICT = PATIENCE / 2  # virtual seconds that it has to decide again where the store says so
 
 
 async def fine(_: Mapping[str, Any]) -> str:
@@ -90,22 +88,6 @@ class Bench:
         (seconds,) = await self.waited(self.ask(agent))
         return seconds, [tool.name for tool in self.model.requests[-1].tools]
 
-    async def still(self, *asked: "asyncio.Task[float]") -> None:
-        """Wait for runs that need no opening's time: none passes but what a store's conflicts take, however long this
-        machine takes. A run that waits for more does not end, and fails the test."""
-        async with asyncio.timeout(STILL):
-            for step in range(10**6):
-                if all(task.done() for task in asked):
-                    break
-                await (self.clock.advance(CONFLICT / 50) if step < 50 else asyncio.sleep(0.01))
-        for task in asked:
-            task.result()
-
-    async def at_once(self, agent: str = "a") -> list[str]:
-        """Make a run that waits for no opening; return the tools that its model was offered."""
-        await self.still(self.ask(agent))
-        return [tool.name for tool in self.model.requests[-1].tools]
-
     async def status(self, agent: int = 0) -> list[ToolStatus]:
         return (await clusters.get_cluster(self.services, ALICE, "default", "support")).agents[agent].tools
 
@@ -126,12 +108,12 @@ async def test_a_server_that_never_answers_is_waited_for_once_and_by_its_own_age
         await at.apply([entry("down"), entry("up")], [entry("up")])
         several = [at.ask() for _ in range(5)]
         await at.clock.settle()
-        assert await at.at_once("b") == ["look"]
+        assert await at.offered("b") == (0, ["look"])
         assert await at.waited(*several) == pytest.approx([MOST] * 5)
         assert down.opened == 1
         shown = {tool.name: (tool.status, tool.detail) for tool in await at.status()}
         assert shown == {"down": ("unavailable", "It did not open within 20 s."), "up": ("available", None)}
-        assert await at.at_once() == ["look"], "what failed is not waited for again"
+        assert await at.offered() == (0, ["look"]), "what failed is not waited for again"
         assert [event.error for event in at.services.seen if isinstance(event, ToolsetFailed)] == [shown["down"][1]]
 
 
@@ -150,7 +132,7 @@ async def test_what_failed_is_tried_again_in_the_background(store: Store):
         assert [tool.status for tool in await at.status()] == ["available"], (
             "the opening outlived the run that began it"
         )
-        assert await at.at_once() == ["slow"]
+        assert await at.offered() == (0, ["slow"])
         assert server.opened == 2
 
 
@@ -158,11 +140,11 @@ async def test_a_server_that_is_back_at_once_serves_the_run_that_notices(store: 
     down = StaticToolset([function_tool("look", fine)], "connection refused")
     async with bench(store, down=down) as at:
         await at.apply([entry("down")])
-        assert await at.at_once() == []
+        assert await at.offered() == (0, [])
         down.failure = None
-        assert await at.at_once() == [], "not before its time"
+        assert await at.offered() == (0, []), "not before its time"
         await at.clock.advance(RETRY_AFTER)
-        assert await at.at_once() == ["look"]
+        assert await at.offered() == (0, ["look"])
 
 
 @pytest.mark.parametrize(("given", "seconds"), [("100ms", LEAST), ("7s", 7.0), ("5m", MOST)])
@@ -187,7 +169,7 @@ async def test_who_waits_may_go_away(store: Store):
             await first
         assert server.ended == 0
         server.up.set()
-        await at.still(second)
+        assert await at.waited(second) == [0]
         assert (server.opened, [tool.name for tool in at.model.requests[-1].tools]) == (1, ["slow"])
 
 
@@ -205,7 +187,7 @@ async def test_a_cluster_that_goes_ends_what_is_being_opened(store: Store):
             await asyncio.wait(set(at.services.closing))
         assert (server.ended, server.closed, cluster.openings, cluster.toolboxes) == (2, True, {}, {})
         server.up.set()
-        assert await at.at_once() == ["slow"], "the new generation has its own"
+        assert await at.offered() == (0, ["slow"]), "the new generation has its own"
 
 
 class Deaf(Server):
@@ -227,7 +209,7 @@ async def test_an_opening_that_does_not_hear_keeps_nobody_waiting_and_is_closed(
         await at.apply([entry("deaf")])
         assert await at.offered() == (pytest.approx(MOST), [])
         await at.clock.advance(RETRY_AFTER)
-        assert await at.at_once() == [], "while it is at it, nothing else is begun"
+        assert await at.offered() == (0, []), "while it is at it, nothing else is begun"
         assert (deaf.opened, deaf.ended, deaf.closed) == (1, 1, False)
         deaf.up.set()
         await at.clock.settle()
@@ -287,7 +269,7 @@ async def test_whatever_an_entry_does_when_it_is_opened_costs_its_own_tools(
     odd, up = Gives(given), StaticToolset([function_tool("fine", fine)])
     async with bench(store, odd=odd, up=up) as at:
         await at.apply([entry("odd"), entry("up")])
-        assert await at.at_once() == ["fine"]
+        assert await at.offered() == (0, ["fine"])
         assert [(tool.status, tool.detail) for tool in await at.status()] == [
             ("unavailable", detail),
             ("available", None),
@@ -332,7 +314,7 @@ async def test_what_cannot_be_built_is_unavailable_too(store: Store, made: Any, 
     async with bench(store) as at:
         at.services.toolsets = Builds(made)
         await at.apply([entry("odd")])
-        assert await at.at_once() == []
+        assert await at.offered() == (0, [])
         (tool,) = await at.status()
         assert (tool.status, tool.detail) == ("unavailable", f"It raised {kind} {LOG}")
 
@@ -418,6 +400,6 @@ class Away(PassingStore):
 async def test_a_state_that_cannot_be_kept_is_known_to_this_process(store: Store, caplog: pytest.LogCaptureFixture):
     async with bench(Away(store), down=StaticToolset([], "refused")) as at:
         await at.apply([entry("down")])
-        assert await at.at_once() == []
+        assert await at.offered() == (0, [])
         assert [tool.detail for tool in await at.status()] == ["refused"]
     assert "the state of tool down is told to this process alone: away" in caplog.text

@@ -171,6 +171,22 @@ class TestRunUntil:
         await clock.run_until(lambda: task.done() and tick.done())
         assert task.result() == 0.0
 
+    async def test_what_came_back_has_its_turns_before_time_moves(self, clock: VirtualClock):
+        """However late in the turns that the clock gives it came back, as it does where the machine is busy."""
+
+        async def outside(turns: int) -> float:
+            with clock.outside():
+                for _ in range(turns):
+                    await asyncio.sleep(0)
+            for _ in range(100):
+                await asyncio.sleep(0)
+            return clock.monotonic()
+
+        tasks = [asyncio.create_task(outside(turns)) for turns in range(0, 600, 25)]
+        tick = asyncio.create_task(clock.sleep(1))
+        await clock.run_until(tick.done)
+        assert [task.result() for task in tasks] == [0.0] * len(tasks)
+
     async def test_a_store_that_hangs_hangs_in_virtual_time(self, clock: VirtualClock, store: Store):
         faulty = FaultyStore(store, [Fault("timeout", seconds=30)], clock=clock)
         task = asyncio.create_task(faulty.commit([Put("items/a", {})]))
