@@ -283,6 +283,18 @@ class TestRateLimit:
         assert (await at.call(tool, seconds=9)).outcome == "rate_limited"
         assert (await at.call(tool, seconds=11)).outcome == "ok"
 
+    @pytest.mark.parametrize(("effect", "outcome"), [("unsafe", "rate_limited"), ("read", "ok")])
+    async def test_an_unsafe_call_waits_no_longer_than_leaves_time_for_its_answer(
+        self, make: Any, effect: str, outcome: str
+    ):
+        at = make(rate_limit={"calls": 1, "per": "2s"}, timeout="5s")
+        tool = at.tool("done", effect=effect)
+        assert (await at.call(tool, seconds=3)).outcome == "ok"  # at once
+        done = await at.call(tool, seconds=6)
+        assert (done.outcome, done.unknown) == (outcome, False)
+        await at.clock.advance(2)
+        assert (await at.call(tool, seconds=8)).outcome == "ok"
+
     async def test_a_repeat_takes_a_turn_too(self, make: Any):
         at = make(rate_limit={"calls": 1, "per": "3s"}, retries=2)
         done, seconds = await elapsed(at, at.tool(down(), down(), "found"))

@@ -92,8 +92,11 @@ class Passage:
         limiter = around.state.limiter(around.entry(spec.name), spec, around.clock)
         if limiter is None:
             return None
-        patience = self.tool.tool.definition.timeout
-        wait = await limiter.turn(min(patience, self._left))
+        definition = self.tool.tool.definition
+        patience, left = definition.timeout, self._left
+        if definition.effect == "unsafe":  # begun with no time left for its answer, it would be in doubt
+            left -= definition.timeout
+        wait = await limiter.turn(max(0.0, min(patience, left)))
         if wait > 0:
             often = "once" if limiter.spec.calls == 1 else f"{limiter.spec.calls} times"
             text = f"The tool may be called {often} in {limiter.spec.per:g} s: try again in {wait:.3g} s."
