@@ -2,7 +2,7 @@
 
 from collections import deque
 from dataclasses import fields, is_dataclass
-from itertools import islice
+from itertools import chain, islice
 from types import GeneratorType
 from typing import Any
 
@@ -18,6 +18,8 @@ _MOST = 4 << 20  # characters of JSON, about: while it is written nothing else r
 _ENTRY = 4  # characters that an entry of a list or an object takes at least
 _SAMPLES = 16  # entries of a list that are looked at, and four times as many of an object
 _LOOKS = 1000  # at most in all: of a larger value the outer parts count
+_PARTS = 20_000  # lists and objects that are looked at to see whether a value is as large as it seems
+_NUMBERS = (int, float, type(None))
 _DEPTH = 20  # beyond which nothing is cut
 
 
@@ -55,7 +57,7 @@ def _cut(value: Any, room: float, depth: int) -> Any:
     what that shows of itself is its own affair, so it is shown whole or not at all.
     """
     size = _size(value)
-    if size <= room:
+    if size <= room or _fits(value, room):
         return value
     if isinstance(value, str | bytes):
         return value[: int(room)]
@@ -93,22 +95,52 @@ def _size(value: Any) -> float:
         whole, looked_at, inner = _inner(value)
         size += weight * whole * _ENTRY
         each = weight * whole / max(looked_at, 1)
-        values.extend((each, item) for item in inner if not isinstance(item, int | float | None))
+        values.extend((each, item) for item in inner if not isinstance(item, _NUMBERS))
     return size
+
+
+def _fits(value: Any, room: float) -> bool:
+    """Whether a value surely has no more than about `room` characters: to the samples, one large entry is many."""
+    parts = [[value]]
+    room += _ENTRY  # of that list
+    for _ in range(_PARTS):
+        if not parts:
+            break
+        part = parts.pop()
+        named = _named(part)
+        room -= _ENTRY * (len(part) if named is None else len(named))
+        if room < 0:
+            return False
+        for item in part if named is None else chain(named.values(), named):
+            if isinstance(item, str | bytes):
+                room -= len(item)
+            elif not isinstance(item, _NUMBERS):
+                parts.append(item)
+        if room < 0 or len(parts) > _PARTS:
+            return False
+    return not parts
 
 
 def _inner(value: Any) -> tuple[int, int, list[Any]]:
     """Return how many entries a value has, how many of them are looked at, and what those hold, names included."""
-    if isinstance(value, list | tuple):
-        some = value[:: len(value) // _SAMPLES + 1]
-        return len(value), len(some), list(some)
+    named = _named(value)
+    if named is not None:
+        most = 4 * _SAMPLES
+        return len(named), min(len(named), most), [*islice(named.values(), most), *islice(named, most)]
     if isinstance(value, set | frozenset):
         return len(value), min(len(value), _SAMPLES), list(islice(value, _SAMPLES))
+    some = value[:: len(value) // _SAMPLES + 1]
+    return len(value), len(some), list(some)
+
+
+def _named(value: Any) -> dict[Any, Any] | None:
+    """Return what a value holds by its names; nothing of what holds nothing, None for a list or a set."""
+    if isinstance(value, dict):
+        return value
+    if isinstance(value, list | tuple | set | frozenset):
+        return None
     if isinstance(value, BaseModel):
-        named = vars(value)
-    elif is_dataclass(value):
-        named = {field.name: getattr(value, field.name, None) for field in fields(value)}
-    else:
-        named = value if isinstance(value, dict) else {}
-    most = 4 * _SAMPLES
-    return len(named), min(len(named), most), [*islice(named.values(), most), *islice(named, most)]
+        return vars(value)
+    if is_dataclass(value):
+        return {field.name: getattr(value, field.name, None) for field in fields(value)}
+    return {}

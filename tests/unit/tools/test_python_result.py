@@ -11,7 +11,7 @@ from pydantic import BaseModel, Field
 
 from goagents.errors import ToolFailed
 from goagents.messages import TextPart
-from goagents.tools.python_result import _cut, _size, render
+from goagents.tools.python_result import _cut, _fits, _size, render
 
 MOST = 4 << 20
 
@@ -76,6 +76,40 @@ def test_what_is_not_is_written_as_it_always_was():
     assert json.loads(shown(whole)) == whole
     value = {"a": [1, {"b": "c"}]}
     assert _cut(value, 100, 5) is value
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        ["x" * (1 << 20), *[{"id": n} for n in range(99)]],
+        [{"id": n, "text": "x" * (1 if n else 1 << 20)} for n in range(10_000)],
+        {f"key {n}": "x" * (1 if n else 1 << 20) for n in range(1000)},
+        {"page": Page(items=["x" * (1 << 20), *range(100)])},
+        [(b"a" * (1 << 20)), *[{n} for n in range(100)]],
+    ],
+    ids=["texts", "rows", "names", "object", "bytes"],
+)
+def test_what_only_looks_too_large_by_a_large_entry_is_shown_whole(value: Any):
+    assert _size(value) > MOST, "which is what the samples say"
+    assert _cut(value, MOST, 5) is value
+    assert "[cut: " not in shown(value)
+
+
+def test_whether_a_value_fits_is_found_without_looking_at_all_of_it():
+    looked: list[int] = []
+
+    class Counted(list[Any]):
+        def __iter__(self) -> Iterator[Any]:
+            looked.append(len(self))
+            return super().__iter__()
+
+    assert not _fits([Counted(["x" * 100])] * 100_000, MOST)
+    assert not _fits([Counted(["x" * 100]) for _ in range(1000)], 10_000)
+    assert not _fits([Counted([]) for _ in range(100_000)], float("inf")), "nobody knows: it has too many parts"
+    assert len(looked) < 50_000
+    assert _fits([Counted(["x" * 100])] * 1000, 200_000)
+    assert not _fits(["x" * 100, *range(100)], 499)
+    assert _fits(["x" * 100, *range(100)], 504)
 
 
 def test_an_object_is_shown_whole_or_not_at_all():
