@@ -10,6 +10,7 @@ The decorator is not needed: any typed function with a docstring can be named. S
 """
 
 import asyncio
+import inspect
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -25,7 +26,7 @@ from goagents.spec.tools import PythonToolSpec
 from goagents.tools.base import Tool, ToolContext, ToolDefinition, ToolEnvironment, ToolResult, Toolset
 from goagents.tools.python_faults import ToolError, fault_of
 from goagents.tools.python_function import Function, read_function, tool
-from goagents.tools.python_result import render
+from goagents.tools.python_result import read, render
 from goagents.tools.python_target import find_target
 from goagents.tools.threads import Threads, import_apart
 
@@ -110,5 +111,5 @@ class PythonTool:
     async def _called(self, keywords: Mapping[str, Any]) -> Any:
         if self.function.is_async:
             return await self.function.call(**keywords)
-        result = await self.threads.run(lambda: self.function.call(**keywords))
-        return await result if asyncio.iscoroutine(result) else result
+        result = await self.threads.run(lambda: read(self.function.call(**keywords)))
+        return await result if inspect.iscoroutine(result) else result

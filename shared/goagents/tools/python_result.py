@@ -32,6 +32,14 @@ def render(value: Any) -> ToolResult:
     return ToolResult((_part(value),))
 
 
+def read(value: Any) -> Any:
+    """Return what a generator yields, as far as it is shown: one that never ends has a beginning, too. It runs here.
+
+    All else is returned as it is.
+    """
+    return list(islice(value, _MOST // _ENTRY)) if isinstance(value, GeneratorType) else value
+
+
 def _part(value: Any) -> Content:
     if value is None:
         return TextPart(_NOTHING)
@@ -39,8 +47,7 @@ def _part(value: Any) -> Content:
         return TextPart(value)
     if isinstance(value, TextPart | ImagePart):
         return value
-    if isinstance(value, GeneratorType):
-        value = list(islice(value, _MOST // _ENTRY))  # one that never ends has a beginning, too
+    value = read(value)
     try:
         text = to_json(_cut(value, _MOST, _DEPTH), by_alias=True, bytes_mode="base64", inf_nan_mode="null").decode()
     except (PydanticSerializationError, ValueError):

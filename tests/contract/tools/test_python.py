@@ -2,6 +2,7 @@
 
 import asyncio
 import importlib
+import json
 import logging
 import sys
 import threading
@@ -57,6 +58,37 @@ async def sample(function: str, **fields: Any) -> Tool:
 
 async def call(found: Tool, **arguments: Any) -> ToolResult:
     return await found.call(arguments, CONTEXT)
+
+
+GIVES = """
+import itertools, threading
+
+def lazily(last: int) -> object:
+    'Returns a generator, which is read where the function ran.'
+    return (threading.get_ident() for _ in range(last)) if last else (n for n in itertools.count())
+
+def failing() -> object:
+    'Returns a generator that fails.'
+    return (1 // n for n in (1, 0))
+
+def later() -> object:
+    'Returns a coroutine.'
+    async def work() -> str:
+        return 'done'
+    return work()
+"""
+
+
+async def test_what_a_function_returns_to_be_read_or_awaited(tmp_path: Path):
+    (tmp_path / "gives.py").write_text(GIVES)
+    lazily = await opened("gives:lazily", folder=tmp_path)
+    idents = json.loads(text_of(await call(lazily, last=2)))
+    assert len(idents) == 2
+    assert threading.get_ident() not in idents, "a generator that waits would hold up the event loop"
+    assert text_of(await call(lazily, last=0)).startswith("[0,1,2,")
+    assert text_of(await call(await opened("gives:later", folder=tmp_path))) == "done"
+    with pytest.raises(ToolFailed, match="The function raised ZeroDivisionError"):
+        await call(await opened("gives:failing", folder=tmp_path))
 
 
 async def test_schema_description_and_effect_come_from_the_function():
