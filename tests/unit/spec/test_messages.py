@@ -134,7 +134,10 @@ def test_of_a_tool(fields: str, message: str, place: str):
             "mcp_servers.a.url: stands beside `command`, and a server has one of them: remove one",
         ),
         ("mcp_servers: {a: {args: [b]}}", "mcp_servers.a: needs `command`, for a program to start, or `url`"),
-        ("mcp_servers: {a: {url: 'https://x', env: {B: c}}}", "mcp_servers.a.env: `args`, `env` and `cwd` go with `command`"),
+        (
+            "mcp_servers: {a: {url: 'https://x', env: {B: c}}}",
+            "mcp_servers.a.env: `args`, `env` and `cwd` go with `command`",
+        ),
         ("auth: {mode: none, api_keys: [{name: a, hash: '" + 64 * "0" + "'}]}", "auth.mode: `api_keys` are of no use"),
         ("store: 5", "store: must be a mapping with `url`"),
     ],
