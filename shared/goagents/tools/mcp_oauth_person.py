@@ -191,7 +191,7 @@ class PersonLogin:
         if refusal.partition(" ")[2] not in _OVER:
             await self._keep(free, version, claimed.claim)
             raise SignInFailed(f"signing in: the authorization server answered a refresh token with HTTP {refusal}")
-        content = claimed.content.model_copy(update={"access_token": None, "refresh_token": None})
+        content = claimed.content.model_copy(update=dict.fromkeys(("access_token", "refresh_token")))
         ended = f"the authorization server refused to renew it, HTTP {refusal}"
         await self._keep(free.model_copy(update={"content": content, "ended": ended}), version, claimed.claim)
         return None
