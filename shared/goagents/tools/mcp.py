@@ -45,7 +45,8 @@ def build(spec: McpToolSpec, environment: ToolEnvironment) -> Toolset:
 class McpToolset:
     """One connection, opened on first use, reused by all calls, opened again when it is lost, closed when idle.
 
-    `open` may be called again while it is open: it lists the tools anew. `lookup` finds a name's addresses.
+    `open` may be called again while it is open: it lists the tools anew, and where that fails all is as it was.
+    `lookup` finds a name's addresses.
     """
 
     def __init__(
@@ -74,15 +75,22 @@ class McpToolset:
         return self._stale
 
     async def open(self) -> Sequence[Tool]:
-        """Return the tools. Raises ToolUnavailable, and then leaves nothing running."""
+        """Return the tools. Raises ToolUnavailable, and then leaves nothing running; what was open before stays so."""
+        in_use = self._listed is not None
         try:
             return await self._open()
         except (ToolError, ConfigurationError) as error:
-            await self.aclose()
+            await self._undo(in_use)
             raise ToolUnavailable(self._logged(f"{self._spec.name}: {error}")) from None
         except BaseException:
-            await self.aclose()
+            await self._undo(in_use)
             raise
+
+    async def _undo(self, in_use: bool) -> None:
+        if in_use:
+            self._stale = True  # others' calls go on, and the tools are still to be listed
+        else:
+            await self.aclose()
 
     async def aclose(self) -> None:
         connections = {*self._abandoned, *([self._connection] if self._connection is not None else [])}

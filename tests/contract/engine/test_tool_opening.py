@@ -58,9 +58,9 @@ class Server(StaticToolset):
 class Bench:
     """One process whose time the test moves, with a cluster of the agents `a`, `b`, …"""
 
-    def __init__(self, store: Store, toolsets: Mapping[str, Toolset]) -> None:
+    def __init__(self, store: Store, toolsets: Mapping[str, Toolset], script: Sequence[Any]) -> None:
         self.clock = VirtualClock(datetime.now(UTC))
-        self.model = ScriptedModel(*["hello"] * 20)
+        self.model = ScriptedModel(*script, *["hello"] * 20)
         self.services: Engine = engine(self.clock.watch(store), self.model, toolsets, environ={"KEY": SECRET})
         self.services.clock = self.clock
 
@@ -93,8 +93,9 @@ class Bench:
 
 
 @asynccontextmanager
-async def bench(store: Store, **toolsets: Toolset) -> AsyncGenerator[Bench, None]:
-    made = Bench(store, toolsets)
+async def bench(store: Store, script: Sequence[Any] = (), **toolsets: Toolset) -> AsyncGenerator[Bench, None]:
+    """`script` is what the model says before it says hello."""
+    made = Bench(store, toolsets, script)
     yield made
     retiring = asyncio.create_task(retire_services(made.services))
     await made.clock.run_until(retiring.done)
@@ -403,3 +404,51 @@ async def test_a_state_that_cannot_be_kept_is_known_to_this_process(store: Store
         assert await at.offered() == (0, [])
         assert [tool.detail for tool in await at.status()] == ["refused"]
     assert "the state of tool down is told to this process alone: away" in caplog.text
+
+
+class Changing(StaticToolset):
+    """A toolset that is open and has other tools now; it can list them when it is `up`, and else fails or `hangs`."""
+
+    def __init__(self, tools: Sequence[Tool], *, hangs: bool) -> None:
+        super().__init__(tools)
+        self.hangs, self.up, self.stale = hangs, True, False
+
+    async def open(self) -> Sequence[Tool]:
+        self.opened += 1
+        if not self.up:
+            await asyncio.sleep(600 if self.hangs else 0)
+            raise ToolUnavailable("busy right now")
+        self.stale = False
+        return self.tools
+
+
+@pytest.mark.parametrize("hangs", [False, True])
+async def test_what_cannot_list_its_tools_anew_keeps_them_and_the_calls_of_others(
+    store: Store, hangs: bool, caplog: pytest.LogCaptureFixture
+):
+    asked, paid = asyncio.Event(), asyncio.Event()
+
+    async def pay(_: Mapping[str, Any]) -> str:
+        asked.set()
+        await paid.wait()
+        return "it is paid"
+
+    shop = Changing([function_tool("pay", pay, effect="unsafe", timeout=300.0)], hangs=hangs)
+    async with bench(store, [{"tool_calls": [{"name": "pay", "arguments": {}}]}], shop=shop) as at:
+        await at.apply([entry("shop")])
+        first = at.ask()
+        await asked.wait()
+        shop.stale, shop.up = True, False
+        assert await at.offered() == (pytest.approx(MOST if hangs else 0), ["pay"])
+        assert await at.offered() == (0, ["pay"]), "it is not asked again before its time"
+        assert (shop.opened, shop.closed) == (2, False)
+        assert [(tool.status, tool.detail) for tool in await at.status()] == [("available", None)]
+        await at.clock.advance(RETRY_AFTER)
+        assert await at.offered() == (pytest.approx(PATIENCE if hangs else 0), ["pay"]), "nobody waits for it twice"
+        paid.set()
+        await at.waited(first)
+        assert "it is paid" in str(at.model.requests[-1].messages)
+        assert "its tools are as they were, as listing them anew failed" in caplog.text
+        await at.clock.advance(MOST + RETRY_AFTER)
+        shop.up, shop.tools = True, [*shop.tools, function_tool("look", fine)]
+        assert await at.offered() == (0, ["pay", "look"])

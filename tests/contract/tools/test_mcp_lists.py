@@ -1,5 +1,6 @@
 """Lists of tools: long, odd, chosen from, named."""
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -133,3 +134,33 @@ async def test_resources_can_be_left_out_or_be_all(mcp: McpOpener, serve: Serve)
     assert list(await mcp.tools(f"{url}/mcp", prefix="")) == ["t0", "t1", "kb_read_resource"]
     assert list(await mcp.tools(f"{url}/mcp", exclude=["read_resource"])) == ["kb_t0", "kb_t1"]
     assert list(await mcp.tools(f"{url}/mcp", include=["read_resource"])) == ["kb_read_resource"]
+
+
+async def test_a_list_that_cannot_be_had_again_cuts_no_call(mcp: McpOpener, serve: Serve):
+    lists, asked, answer = 0, asyncio.Event(), asyncio.Event()
+
+    async def once(request: web.Request, message: Any) -> web.Response:
+        nonlocal lists
+        lists += 1
+        if lists == 2:
+            error = {"code": -32603, "message": "busy right now"}
+            return web.json_response({"jsonrpc": "2.0", "id": message["id"], "error": error})
+        listed: web.Response = await listing(*numbered(1))(request, message)
+        return listed
+
+    async def slow(_request: web.Request, message: Any) -> web.Response:
+        asked.set()
+        await answer.wait()
+        return rpc(message, said("paid"))
+
+    toolset = mcp.toolset(f"{await serve(scripted(tools_list=once, tools_call=slow))}/mcp")
+    (tool,) = await toolset.open()
+    paying = asyncio.create_task(call(tool))
+    await asyncio.wait_for(asked.wait(), 10)
+    with pytest.raises(ToolUnavailable, match="busy right now"):
+        await toolset.open()
+    assert toolset.stale, "its tools are still to be listed"
+    answer.set()
+    assert text_of(await paying) == "paid"
+    assert [each.definition.name for each in await toolset.open()] == ["kb_t0"]
+    assert not toolset.stale

@@ -64,7 +64,7 @@ class Opener:
         needed: list[asyncio.Future[None]] = []
         again: list[asyncio.Future[None]] = []
         for spec in self.agent.tools:
-            failed = spec.name in box.failed
+            failed = spec.name in box.retry_at
             opening = self.cluster.openings.get((self.agent.name, spec.name))
             if opening is not None:
                 needed += [] if failed else [opening.tried]
@@ -74,8 +74,8 @@ class Opener:
 
     def _due(self, box: Toolbox, spec: ToolSpec) -> bool:
         toolset = box.toolsets.get(spec.name)
-        if toolset is not None:
-            return self._has_changed(spec, toolset)
+        if toolset is not None and not self._has_changed(spec, toolset):
+            return False
         return self.services.clock.monotonic() >= box.retry_at.get(spec.name, 0.0)
 
     def _has_changed(self, spec: ToolSpec, toolset: Toolset) -> bool:
@@ -110,26 +110,29 @@ class Opener:
             if await done_within(self.services.clock, [work], seconds):
                 result = "It was cancelled from within." if work.cancelled() else work.result()
             failure = self._publish(spec, result)
-            kept = failure is None
+            kept = failure is None and isinstance(result, Opened)
             if failure != before:
                 await self._tell(spec, failure)
             _settle(tried)
         finally:
             if not kept:
-                await self._discard(spec, work)
+                await self._discard(spec, work, toolset)
 
     async def _attempt(self, spec: ToolSpec, toolset: Toolset | None) -> Opened | str:
-        """Return the entry opened, or why it is not on offer. `toolset` is open already, and lists its tools anew."""
+        """Return the entry opened, or why it is not on offer. `toolset` is open already, and lists its tools anew: it
+        is in use, and stays open."""
+        built: Toolset | None = None
         try:
             if toolset is None:
                 trusted, hosts, tenant = self.cluster.trusted, self.agent.allowed_hosts, self.paths.tenant
-                toolset = self.services.toolsets.build(spec, trusted=trusted, allowed_hosts=hosts, tenant=tenant)
+                built = self.services.toolsets.build(spec, trusted=trusted, allowed_hosts=hosts, tenant=tenant)
+                toolset = built
             tools = await toolset.open()
             _check_wanted()
             return Opened(toolset, offer(spec, tools, self._entry(spec)))
         except BaseException as error:
-            if toolset is not None:
-                await close_toolset(self.around, spec.name, toolset)  # what was begun of it must not outlive this
+            if built is not None:
+                await close_toolset(self.around, spec.name, built)  # what was begun of it must not outlive this
             if is_ours(error):
                 raise
             return self._reason(spec, error)
@@ -156,32 +159,40 @@ class Opener:
         return clean.encode(errors="replace").decode()[:MAX_REASON]
 
     def _publish(self, spec: ToolSpec, result: Opened | str) -> str | None:
-        """Make what came of an entry part of the agent's toolbox. Return why it is not on offer, or None."""
+        """Make what came of an entry part of the agent's toolbox. Return why it is not on offer, or None.
+
+        Tools that could not be listed anew are as they were.
+        """
         box, name = self.box, spec.name
         tools = {key: tool for key, tool in box.tools.items() if tool.spec.name != name}
         if isinstance(result, Opened) and (clashes := sorted(tools.keys() & result.tools.keys())):
             result = f"Another tool of this agent has the same name: {', '.join(clashes)}."
         toolsets = {key: toolset for key, toolset in box.toolsets.items() if key != name}
         failed = {key: reason for key, reason in box.failed.items() if key != name}
-        retry_at = dict(box.retry_at)
+        retry_at = {key: due for key, due in box.retry_at.items() if key != name}
         if isinstance(result, Opened):
             tools |= result.tools
             toolsets[name] = result.toolset
         else:
-            failed[name] = result
             retry_at[name] = self.services.clock.monotonic() + RETRY_AFTER
+            if name in box.toolsets:
+                _log.warning("tool %s: its tools are as they were, as listing them anew failed: %s", name, result)
+                self.cluster.toolboxes[self.agent.name] = replace(box, retry_at=retry_at)
+                return None
+            failed[name] = result
         places = {each.name: place for place, each in enumerate(self.agent.tools)}
         ordered = dict(sorted(tools.items(), key=lambda item: places[item[1].spec.name]))  # prompts begin alike
         box = replace(box, tools=ordered, toolsets=toolsets, failed=failed, retry_at=retry_at)
         self.cluster.toolboxes[self.agent.name] = box
         return failed.get(name)
 
-    async def _discard(self, spec: ToolSpec, work: "asyncio.Task[Opened | str]") -> None:
+    async def _discard(self, spec: ToolSpec, work: "asyncio.Task[Opened | str]", before: Toolset | None) -> None:
+        """End `work`, and close what it opened and nobody has; `before` was open before."""
         work.cancel()
         await asyncio.wait({work}, timeout=CLOSING)
         if not work.done():
             _log.warning("tool %s: opening it does not end, though it was told to", spec.name)
-        elif not work.cancelled() and isinstance(opened := work.result(), Opened):
+        elif not work.cancelled() and isinstance(opened := work.result(), Opened) and opened.toolset is not before:
             await close_toolset(self.around, spec.name, opened.toolset)
 
     async def _tell(self, spec: ToolSpec, failure: str | None) -> None:
