@@ -1,17 +1,16 @@
-"""What is around a call: retries, circuit breaker, rate limit, hosts and secrets, with time that the test moves."""
+"""What is around a call: retries, circuit breaker and rate limit, with time that the test moves."""
 
 import asyncio
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pytest
-from tests.support.calling import Desk, desk, text_of
+from tests.support.calling import Desk, text_of
 
 from goagents.errors import ToolFailed, ToolInvalidArguments, ToolUnavailable
-from goagents.telemetry.base import ToolCircuitChanged, Unexpected
+from goagents.telemetry.base import ToolCircuitChanged
 from goagents.tools.base import ToolResult, text_result
 
 pytestmark = pytest.mark.usefixtures("no_chance")
@@ -29,19 +28,6 @@ def down(text: str = "no answer", **more: Any) -> ToolFailed:
 
 def busy(seconds: float | None = None) -> ToolResult:
     return ToolResult(text_result("HTTP 429").content, True, "busy", seconds)
-
-
-@pytest.fixture
-async def make(tmp_path: Path) -> AsyncIterator[Any]:
-    made: list[Desk] = []
-
-    def one(**fields: Any) -> Desk:
-        made.append(desk(tmp_path, **fields))
-        return made[-1]
-
-    yield one
-    for each in made:
-        await each.around.store.aclose()
 
 
 async def elapsed(made: Desk, *args: Any, **more: Any) -> tuple[Any, float]:
@@ -359,69 +345,8 @@ class TestRateLimitAndCache:
         assert len(tool.keys) == 2
 
 
-class TestHosts:
-    @pytest.mark.parametrize(
-        ("place", "outcome"),
-        [
-            ("api.example.com:443", "ok"),
-            ("API.example.com:443", "ok"),
-            ("x.example.org:443", "ok"),
-            ("example.org:443", "refused"),
-            ("evil-example.org:443", "refused"),
-            ("api.example.com.evil.net:443", "refused"),
-            ("db.internal:8443", "ok"),
-            ("db.internal:443", "refused"),
-            ("[2001:db8::1]:443", "ok"),
-            ("[2001:db8::2]:443", "refused"),
-            (None, "ok"),
-        ],
-    )
-    async def test_other_hosts_are_not_called(self, make: Any, place: str | None, outcome: str):
-        hosts = ["api.example.com", "*.example.org", "db.internal:8443", "[2001:DB8:0::1]"]
-        at = make(agent={"allowed_hosts": hosts})
-        tool = at.tool("ok")
-        tool.place = place
-        done = await at.call(tool)
-        assert (done.outcome, len(tool.keys)) == (outcome, int(outcome == "ok"))
-        if outcome == "refused":
-            assert "is not among the agent's `allowed_hosts` (api.example.com, *.example.org," in text_of(done)
-
-
 @pytest.mark.parametrize("function", ["health", "clusters", "metrics"])
 def test_a_function_that_calls_no_tools_does_not_load_what_repeats_them(function: str):
     code = f"import sys, goagents.app as app; app.application({function!r}); print('tenacity' in sys.modules)"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
     assert found.stdout.strip() == "False"
-
-
-class TestSecrets:
-    async def test_no_result_error_or_log_holds_one(self, make: Any):
-        headers = {"Authorization": "Bearer ${TOKEN}"}
-        at = make(
-            headers=headers, url="https://api.example.com/${KEY}", environ={"TOKEN": "t0p-s3cret", "KEY": "k3y99"}
-        )
-        tool = at.tool("it is t0p-s3cret and k3y99", ToolFailed("with k3y99"), RuntimeError("t0p-s3cret"))
-        assert text_of(await at.call(tool)) == "it is [redacted] and [redacted]"
-        assert text_of(await at.call(tool)) == "with [redacted]"
-        assert text_of(await at.call(tool)) == "The tool failed unexpectedly."
-        (defect,) = [event for event in at.seen if isinstance(event, Unexpected)]
-        assert "t0p-s3cret" not in defect.error + defect.traceback
-        assert "[redacted]" in defect.error
-
-    async def test_the_headers_of_other_tools_are_secret_and_what_else_they_refer_to_is_theirs(self, make: Any):
-        common = {"type": "http", "url": "https://api.example.com/v1"}
-        other = {"name": "other", "headers": {"X-Key": "Key ${KEY}"}, "url": "https://api.example.com/${REGION}"}
-        environ = {"KEY": "k3y99", "REGION": "west"}
-        at = make(agent={"tools": [{**common, "name": "find"}, {**common, **other}]}, environ=environ)
-        assert text_of(await at.call(at.tool("k3y99 of the west"))) == "[redacted] of the west"
-        assert text_of(await at.call(at.tool("k3y99 of the west", entry=1), entry=1)) == "[redacted] of the [redacted]"
-
-    async def test_a_reference_that_cannot_be_read_is_for_whoever_opens_the_tool(self, make: Any):
-        at = make(url="https://api.example.com/${", headers={"X-Key": "${not closed"})
-        assert text_of(await at.call(at.tool("found"))) == "found"
-
-    async def test_what_is_no_secret_is_shown(self, make: Any):
-        at = make(
-            url="https://${HOST}/v1", description="of ${SHOP}", environ={"HOST": "api.example.com", "SHOP": "Acme Ltd"}
-        )
-        assert text_of(await at.call(at.tool("api.example.com of Acme Ltd"))) == "api.example.com of Acme Ltd"
