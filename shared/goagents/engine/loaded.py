@@ -1,7 +1,7 @@
 """A cluster as this process holds it: a generation, its opened tools, and what saves lists their work."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -83,7 +83,7 @@ class Toolbox:
 @dataclass(frozen=True, eq=False, slots=True)
 class Opening:
     """An entry of an agent that is being opened. `tried` is done once all that want it know what came of it; `task`
-    also closes behind a failure, and is cancelled by nobody but `LoadedCluster.close`."""
+    also waits for what is closed behind a failure, and is cancelled by nobody but `LoadedCluster.close`."""
 
     tried: "asyncio.Future[None]"
     task: "asyncio.Task[None]"
@@ -92,7 +92,7 @@ class Opening:
 @dataclass
 class LoadedCluster:
     """A generation in use. `toolboxes` holds the opened tools of its agents, by agent name, and `openings` what is
-    under way, by agent and tool of the YAML.
+    under way, by agent and tool of the YAML; `endings` close behind it, and nobody interrupts them.
 
     `summaries` and `instances` (with the monotonic time they were read) save lists their work, see `status`.
     """
@@ -102,6 +102,7 @@ class LoadedCluster:
     trusted: bool
     toolboxes: dict[str, Toolbox] = field(default_factory=dict)
     openings: dict[tuple[str, str], Opening] = field(default_factory=dict)
+    endings: set["asyncio.Task[None]"] = field(default_factory=set)
     scaling: asyncio.Lock = field(default_factory=asyncio.Lock)
     summaries: dict[tuple[str | int, ...], Agent] = field(default_factory=dict)
     instances: tuple[float, Instances] | None = None
@@ -128,19 +129,28 @@ class LoadedCluster:
             if not self.runs:
                 self.unused.set()
 
+    async def end(self, work: Coroutine[Any, Any, None]) -> None:
+        """Wait for `work`, which goes on where whoever waits is cancelled: `close` waits for it."""
+        task = asyncio.create_task(work)
+        self.endings.add(task)
+        task.add_done_callback(self.endings.discard)
+        await asyncio.shield(task)
+
     async def close(self) -> None:
         """Close the tools once no run uses them; who comes later opens them anew."""
-        while self.toolboxes or self.openings:
+        while self.toolboxes or self.openings or self.endings:
             if self.runs:
                 await self.unused.wait()
                 continue
             boxes, openings = list(self.toolboxes.values()), [opening.task for opening in self.openings.values()]
+            under_way = {*openings, *self.endings}
             self.toolboxes.clear()
             self.openings.clear()
+            self.endings.clear()
             for task in openings:
                 task.cancel()
-            if openings:
-                await asyncio.wait(openings, timeout=2 * CLOSING)  # within which they close what they began
+            if under_way:
+                await asyncio.wait(under_way, timeout=2 * CLOSING)  # within which they close what they began
             await asyncio.gather(*(_close(box) for box in boxes))
 
 

@@ -217,6 +217,36 @@ async def test_an_opening_that_does_not_hear_keeps_nobody_waiting_and_is_closed(
         assert deaf.closed
 
 
+class Lingers(Server):
+    """Its opening takes a while to end when told to: a program has to be stopped."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.told, self.may_end, self.clean = asyncio.Event(), asyncio.Event(), False
+
+    async def open(self) -> Sequence[Tool]:
+        try:
+            return await super().open()
+        finally:
+            self.told.set()
+            await self.may_end.wait()
+            self.clean = True
+
+
+async def test_a_process_that_ends_waits_for_what_is_closed_behind_an_opening(store: Store):
+    slow = Lingers()
+    async with bench(store, slow=slow) as at:
+        await at.apply([entry("slow")])
+        assert await at.offered() == (pytest.approx(MOST), [])
+        await slow.told.wait()
+        closing = asyncio.create_task(retire_services(at.services))
+        await at.clock.settle()
+        assert (closing.done(), slow.clean, slow.closed) == (False, False, False)
+        slow.may_end.set()
+        await closing
+        assert (slow.clean, slow.closed) == (True, True)
+
+
 class Gives(StaticToolset):
     """A toolset that does in `open` what the test gives it."""
 

@@ -116,7 +116,7 @@ class Opener:
             _settle(tried)
         finally:
             if not kept:
-                await self._discard(spec, work, toolset)
+                await self.cluster.end(self._discard(spec, work, toolset))
 
     async def _attempt(self, spec: ToolSpec, toolset: Toolset | None) -> Opened | str:
         """Return the entry opened, or why it is not on offer. `toolset` is open already, and lists its tools anew: it
