@@ -95,6 +95,7 @@ class LoadedCluster:
     under way, by agent and tool of the YAML; `endings` close behind it, and nobody interrupts them.
 
     `summaries` and `instances` (with the monotonic time they were read) save lists their work, see `status`.
+    `retired`, once another generation has its place: where the tasks are that close it.
     """
 
     record: ClusterRecord
@@ -106,6 +107,7 @@ class LoadedCluster:
     scaling: asyncio.Lock = field(default_factory=asyncio.Lock)
     summaries: dict[tuple[str | int, ...], Agent] = field(default_factory=dict)
     instances: tuple[float, Instances] | None = None
+    retired: "set[asyncio.Task[None]] | None" = None
     runs: int = 0
     unused: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -119,7 +121,7 @@ class LoadedCluster:
 
     @contextmanager
     def in_use(self) -> Iterator[None]:
-        """While a run uses the tools, `close` waits."""
+        """While a run uses the tools, `close` waits. Of a retired cluster, the last one has them closed."""
         self.runs += 1
         self.unused.clear()
         try:
@@ -128,6 +130,22 @@ class LoadedCluster:
             self.runs -= 1
             if not self.runs:
                 self.unused.set()
+                self._close_retired()
+
+    def retire(self, closing: "set[asyncio.Task[None]]") -> None:
+        """Have the tools closed as soon as no run uses them, and whenever a run that was admitted before opens them."""
+        self.retired = closing
+        self._close_retired()
+
+    def _close_retired(self) -> None:
+        if self.retired is not None and (self.runs or self._has_tools):
+            task = asyncio.create_task(self.close())
+            self.retired.add(task)
+            task.add_done_callback(self.retired.discard)
+
+    @property
+    def _has_tools(self) -> bool:
+        return bool(self.toolboxes or self.openings or self.endings)
 
     async def end(self, work: Coroutine[Any, Any, None]) -> None:
         """Wait for `work`, which goes on where whoever waits is cancelled: `close` waits for it."""
@@ -138,7 +156,7 @@ class LoadedCluster:
 
     async def close(self) -> None:
         """Close the tools once no run uses them; who comes later opens them anew."""
-        while self.toolboxes or self.openings or self.endings:
+        while self.runs or self._has_tools:
             if self.runs:
                 await self.unused.wait()
                 continue

@@ -1,7 +1,5 @@
 """Cluster definitions, read once per process and generation: a generation never changes."""
 
-import asyncio
-
 from goagents.errors import NotFound
 from goagents.records import ClusterRecord, GenerationRecord, Paths, RunRecord
 from goagents.spec.cluster import AgentCluster
@@ -89,10 +87,8 @@ def _keep(services: Services, key: str, cluster: LoadedCluster) -> None:
 def forget(services: Services, key: str) -> None:
     """Drop a cluster from the cache; its tools are closed as soon as no run uses them."""
     cluster = services.specs.pop(key, None)
-    if cluster is not None and cluster.toolboxes:
-        task = asyncio.create_task(cluster.close())
-        services.closing.add(task)
-        task.add_done_callback(services.closing.discard)
+    if cluster is not None:
+        cluster.retire(services.closing)
 
 
 async def load_pinned(services: Services, paths: Paths, run: RunRecord) -> LoadedCluster:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from tests.support.engine import ALICE, Engine, applied, engine, manifest
+from tests.support.runs import PATHS
 
 from goagents.app import TOOLSETS, ResolverFactory, load_by_name, retire_services
 from goagents.engine import clusters, controls, runs
@@ -189,6 +190,37 @@ async def test_a_cluster_that_goes_ends_what_is_being_opened(store: Store):
         assert (server.ended, server.closed, cluster.openings, cluster.toolboxes) == (2, True, {}, {})
         server.up.set()
         assert await at.offered() == (0, ["slow"]), "the new generation has its own"
+
+
+@pytest.mark.parametrize("deleted", [False, True])
+async def test_a_run_that_opens_tools_of_a_cluster_that_is_gone_leaves_none_open(store: Store, deleted: bool):
+    """The cluster was admitted before, and is no more by the time its provider is made."""
+    up, made = StaticToolset([function_tool("look", fine)]), asyncio.Event()
+    async with bench(store, up=up) as at:
+        await at.apply([entry("up")])
+        (known,) = at.services.specs.values()
+        get, asked = at.services.providers.get, asyncio.Event()
+
+        async def slowly(name: str) -> Any:
+            asked.set()
+            await made.wait()
+            return await get(name)
+
+        at.services.providers.get = slowly  # type: ignore[method-assign]
+        handle = await runs.start(at.services, ALICE, "support.a", ChatRequest(message="hi"), kind="chat")
+        await asked.wait()
+        if deleted:
+            gone = asyncio.create_task(clusters.delete_cluster(at.services, ALICE, "default", "support"))
+        else:
+            gone = asyncio.create_task(at.apply([entry("up")], []))
+        while at.services.specs.get(PATHS.cluster("default", "support")) is known:
+            await at.clock.settle()
+        made.set()
+        ended = asyncio.create_task(handle.finished())
+        await at.clock.run_until(lambda: gone.done() and ended.done())
+        while at.services.closing:
+            await asyncio.wait(set(at.services.closing))
+        assert (up.opened, up.closed) == (1, True)
 
 
 class Deaf(Server):
