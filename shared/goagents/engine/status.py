@@ -183,7 +183,7 @@ def _tools(
         elif box is not None and spec.name in box.toolsets:
             state, detail = "available", None
         elif stored is not None:
-            state, detail = stored.status, stored.detail
+            state, detail = stored.status, stored.detail if stored.status == "unavailable" else None
         else:
             state, detail = "unknown", None
         tools.append(ToolStatus(name=spec.name, type=spec.type, status=state, detail=detail, circuits=circuits))

@@ -451,6 +451,51 @@ async def test_tools_are_offered_in_the_order_of_the_file_whichever_opens_first(
         assert [tool.name for tool in at.model.requests[-1].tools] == ["first", "second"]
 
 
+class Toolsets(PassingStore):
+    """Lists what is asked of it about the state of tools; what is written of it waits until it `may`."""
+
+    def __init__(self, store: Store) -> None:
+        super().__init__(store)
+        self.asked: list[str] = []
+        self.may = asyncio.Event()
+        self.may.set()
+
+    async def around(self, method: Any, subject: Any, call: Callable[[], Any]) -> Any:
+        paths = [each if isinstance(each, str) else each.path for each in subject] if method != "query" else []
+        if any("/toolsets/" in path for path in paths):
+            self.asked.append(method)
+            if method == "commit":
+                await self.may.wait()
+        return await super().around(method, subject, call)
+
+
+async def test_the_first_state_that_a_process_finds_is_told_where_the_store_has_another(store: Store):
+    """Else all that ask a process which has not opened the tool hear for good what the first one found."""
+    told: list[list[str]] = []
+    for failure in ("no way", "no way", None, None):
+        seen = Toolsets(store)
+        async with bench(seen, look=StaticToolset([function_tool("look", fine)], failure)) as at:
+            if not told:
+                await at.apply([entry("look")])
+            assert await at.offered() == (0, [] if failure else ["look"])
+        told.append(seen.asked)
+        async with bench(store, look=StaticToolset([])) as other:
+            shown = [(tool.status, tool.detail) for tool in await other.status()]
+            assert shown == [("unavailable", failure) if failure else ("available", None)]
+    assert told == [["get_many", "commit"], ["get_many"], ["get_many", "commit"], ["get_many"]]
+
+
+async def test_a_run_does_not_wait_for_the_store_to_know_the_state_of_its_tools(store: Store):
+    slow = Toolsets(store)
+    slow.may.clear()
+    async with bench(slow, down=StaticToolset([], "refused"), up=StaticToolset([function_tool("look", fine)])) as at:
+        await at.apply([entry("down"), entry("up")])
+        async with asyncio.timeout(30):
+            assert await at.ask() == 0
+        assert [tool.name for tool in at.model.requests[-1].tools] == ["look"]
+        slow.may.set()
+
+
 class Away(PassingStore):
     """A store that does not answer where the state of tools is."""
 

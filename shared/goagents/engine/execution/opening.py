@@ -103,6 +103,7 @@ class Opener:
     async def _open(self, spec: ToolSpec, tried: "asyncio.Future[None]") -> None:
         """Have the entry opened, and let all know what came of it; then close behind a failure."""
         before, toolset = self.box.failed.get(spec.name), self.box.toolsets.get(spec.name)
+        first = before is None and toolset is None
         seconds = min(max(spec.timeout, LEAST), MOST)
         work, kept = asyncio.create_task(self._attempt(spec, toolset)), False
         try:
@@ -111,9 +112,9 @@ class Opener:
                 result = "It was cancelled from within." if work.cancelled() else work.result()
             failure = self._publish(spec, result)
             kept = failure is None and isinstance(result, Opened)
-            if failure != before:
-                await self._tell(spec, failure)
             _settle(tried)
+            if first or failure != before:
+                await self.cluster.end(self._tell(spec, failure, first))
         finally:
             if not kept:
                 await self.cluster.end(self._discard(spec, work, toolset))
@@ -195,8 +196,9 @@ class Opener:
         elif not work.cancelled() and isinstance(opened := work.result(), Opened) and opened.toolset is not before:
             await close_toolset(self.around, spec.name, opened.toolset)
 
-    async def _tell(self, spec: ToolSpec, failure: str | None) -> None:
-        """A change of a toolset's state is told to the log and kept in the store, where `status` finds it."""
+    async def _tell(self, spec: ToolSpec, failure: str | None, first: bool) -> None:
+        """A change of a toolset's state is told to the log and kept in the store, where `status` finds it. The `first`
+        state that a process finds may be one: what another process left is read, and written where it differs."""
         record, services = self.cluster.record, self.services
         if failure is not None:
             services.telemetry.emit(ToolsetFailed(record.name, self.agent.name, spec.name, failure))
@@ -208,6 +210,11 @@ class Opener:
         )
         path = self.paths.toolset(record.namespace, record.name, self.agent.name, spec.name)
         try:
+            if first:
+                found = (await services.store.get_many([path])).get(path)
+                known = ToolsetRecord.of(found.data) if found is not None else None
+                if (known.status, known.detail) == (state.status, failure) if known else failure is None:
+                    return
             await services.store.commit([Merge(path, {**state.data(), "detail": failure})])
         except StoreError as error:
             _log.warning("the state of tool %s is told to this process alone: %s", spec.name, error)
