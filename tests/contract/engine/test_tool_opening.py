@@ -297,6 +297,11 @@ class Odd(BaseException):
     pass
 
 
+class Mute(ToolUnavailable):
+    def __str__(self) -> str:
+        raise RuntimeError("in str")
+
+
 LOG = "when it was opened; the server's log has the details."
 
 
@@ -311,6 +316,7 @@ LOG = "when it was opened; the server's log has the details."
         (ConfigurationError("the variable DESC is not set"), "the variable DESC is not set", False),
         (ToolUnavailable(f"{SECRET} is wrong"), "[redacted] is wrong", False),
         (TimeoutError(), "It gave no answer in time.", False),
+        (Mute("x"), "It raised Mute, whose text raised RuntimeError.", False),
         (None, "It offers NoneType instead of tools.", False),
         ("look", "It offers str instead of tools.", False),
         ([None], "It offers NoneType, which is no tool: it lacks a definition, or `call`.", False),

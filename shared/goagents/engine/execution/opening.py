@@ -155,7 +155,7 @@ class Opener:
             tell_defect(self.around, spec.name, f"opening tool {spec.name}", defect)
         text = f"It raised {type(error).__name__} when it was opened; the server's log has the details."
         if expected:
-            text = str(error) or "It gave no answer in time."
+            text = _shown(error)
         clean = self.around.secrets.redactor(spec.name).redact(text)
         return clean.encode(errors="replace").decode()[:MAX_REASON]
 
@@ -265,6 +265,13 @@ def _value(resolver: Resolver, text: str) -> str | None:
         return resolver.resolve(text)
     except GoAgentsError:
         return None  # the tool opened without it
+
+
+def _shown(error: BaseException) -> str:
+    try:
+        return str(error) or "It gave no answer in time."
+    except Exception as worse:  # noqa: BLE001 - its own `__str__` is foreign code, too
+        return f"It raised {type(error).__name__}, whose text raised {type(worse).__name__}."
 
 
 def _check_wanted() -> None:
