@@ -1,107 +1,25 @@
 """Opening tools: whatever an entry does, it costs its own tools, and every run the stated time at most."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
-from datetime import UTC, datetime
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from tests.support.engine import ALICE, Engine, applied, engine, manifest
-from tests.support.runs import PATHS
+from tests.support.engine import ALICE
+from tests.support.opening import SECRET, Server, bench, entry, fine
 
-from goagents.app import TOOLSETS, ResolverFactory, load_by_name, retire_services
-from goagents.engine import clusters, controls, runs
+from goagents.app import TOOLSETS, ResolverFactory, load_by_name
+from goagents.engine import controls
 from goagents.engine.calling import foreign
 from goagents.engine.execution.opening import LEAST, MOST, RETRY_AFTER
 from goagents.engine.execution.toolbox import PATIENCE
-from goagents.errors import ConfigurationError, RunCancelled, StoreUnavailable, ToolUnavailable
-from goagents.resources import ChatRequest, ToolStatus
+from goagents.errors import ConfigurationError, RunCancelled, ToolUnavailable
 from goagents.spec.tools import PythonToolSpec, ToolSpec
-from goagents.store.base import Merge, Store
+from goagents.store.base import Store
 from goagents.telemetry.base import ToolsetFailed, Unexpected
-from goagents.testing.clocks import VirtualClock
-from goagents.testing.models import ScriptedModel
-from goagents.testing.stores import PassingStore
 from goagents.testing.tools import StaticToolset, StaticToolsets, function_tool
-from goagents.tools.base import Tool, Toolset
+from goagents.tools.base import Tool
 from goagents.tools.registry import ToolsetRegistry
-
-SECRET = "sesame-opens"
-
-
-async def fine(_: Mapping[str, Any]) -> str:
-    return "fine"
-
-
-def entry(name: str, **more: Any) -> dict[str, Any]:
-    return {"type": "http", "name": name, "url": "https://x.example", "headers": {"X-Key": "${KEY}"}, **more}
-
-
-class Server(StaticToolset):
-    """A toolset whose server accepts and says nothing, until `up`; then it offers one tool."""
-
-    def __init__(self, name: str = "slow") -> None:
-        super().__init__([function_tool(name, fine)])
-        self.up, self.asked = asyncio.Event(), asyncio.Event()
-        self.ended = 0
-
-    async def open(self) -> Sequence[Tool]:
-        self.opened += 1
-        self.asked.set()
-        try:
-            await self.up.wait()
-        finally:
-            self.ended += 1
-        return self.tools
-
-
-class Bench:
-    """One process whose time the test moves, with a cluster of the agents `a`, `b`, …"""
-
-    def __init__(self, store: Store, toolsets: Mapping[str, Toolset], script: Sequence[Any]) -> None:
-        self.clock = VirtualClock(datetime.now(UTC))
-        self.model = ScriptedModel(*script, *["hello"] * 20)
-        self.services: Engine = engine(self.clock.watch(store), self.model, toolsets, environ={"KEY": SECRET})
-        self.services.clock = self.clock
-
-    async def apply(self, *agents: Sequence[Mapping[str, Any]], **more: Any) -> None:
-        named = [{"name": name, "tools": list(tools)} for name, tools in zip("abc", agents, strict=False)]
-        await applied(self.services, manifest(*named, max_concurrent_agents=20, **more))
-
-    def ask(self, agent: str = "a") -> "asyncio.Task[float]":
-        """Begin a run; the task gives the (virtual) seconds it took."""
-
-        async def run() -> float:
-            began = self.clock.monotonic()
-            handle = await runs.start(self.services, ALICE, f"support.{agent}", ChatRequest(message="hi"), kind="chat")
-            assert (await handle.result()).message.text == "hello"
-            return self.clock.monotonic() - began
-
-        return asyncio.create_task(run())
-
-    async def waited(self, *asked: "asyncio.Task[float]") -> list[float]:
-        await self.clock.run_until(lambda: all(task.done() for task in asked))
-        return [task.result() for task in asked]
-
-    async def offered(self, agent: str = "a") -> tuple[float, list[str]]:
-        """Make a run; return the seconds it took and the tools that its model was offered."""
-        (seconds,) = await self.waited(self.ask(agent))
-        return seconds, [tool.name for tool in self.model.requests[-1].tools]
-
-    async def status(self, agent: int = 0) -> list[ToolStatus]:
-        return (await clusters.get_cluster(self.services, ALICE, "default", "support")).agents[agent].tools
-
-
-@asynccontextmanager
-async def bench(store: Store, script: Sequence[Any] = (), **toolsets: Toolset) -> AsyncGenerator[Bench, None]:
-    """`script` is what the model says before it says hello."""
-    made = Bench(store, toolsets, script)
-    yield made
-    retiring = asyncio.create_task(retire_services(made.services))
-    await made.clock.run_until(retiring.done)
-    await retiring
-    assert all(cluster.openings == {} for cluster in made.services.specs.values())
 
 
 async def test_a_server_that_never_answers_is_waited_for_once_and_by_its_own_agent(store: Store):
@@ -192,37 +110,6 @@ async def test_a_cluster_that_goes_ends_what_is_being_opened(store: Store):
         assert await at.offered() == (0, ["slow"]), "the new generation has its own"
 
 
-@pytest.mark.parametrize("deleted", [False, True])
-async def test_a_run_that_opens_tools_of_a_cluster_that_is_gone_leaves_none_open(store: Store, deleted: bool):
-    """The cluster was admitted before, and is no more by the time its provider is made."""
-    up, made = StaticToolset([function_tool("look", fine)]), asyncio.Event()
-    async with bench(store, up=up) as at:
-        await at.apply([entry("up")])
-        (known,) = at.services.specs.values()
-        get, asked = at.services.providers.get, asyncio.Event()
-
-        async def slowly(name: str) -> Any:
-            asked.set()
-            await made.wait()
-            return await get(name)
-
-        at.services.providers.get = slowly  # type: ignore[method-assign]
-        handle = await runs.start(at.services, ALICE, "support.a", ChatRequest(message="hi"), kind="chat")
-        await asked.wait()
-        if deleted:
-            gone = asyncio.create_task(clusters.delete_cluster(at.services, ALICE, "default", "support"))
-        else:
-            gone = asyncio.create_task(at.apply([entry("up")], []))
-        while at.services.specs.get(PATHS.cluster("default", "support")) is known:
-            await at.clock.settle()
-        made.set()
-        ended = asyncio.create_task(handle.finished())
-        await at.clock.run_until(lambda: gone.done() and ended.done())
-        while at.services.closing:
-            await asyncio.wait(set(at.services.closing))
-        assert (up.opened, up.closed) == (1, True)
-
-
 class Deaf(Server):
     """It does not end when told to, and is open in the end."""
 
@@ -247,36 +134,6 @@ async def test_an_opening_that_does_not_hear_keeps_nobody_waiting_and_is_closed(
         deaf.up.set()
         await at.clock.settle()
         assert deaf.closed
-
-
-class Lingers(Server):
-    """Its opening takes a while to end when told to: a program has to be stopped."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.told, self.may_end, self.clean = asyncio.Event(), asyncio.Event(), False
-
-    async def open(self) -> Sequence[Tool]:
-        try:
-            return await super().open()
-        finally:
-            self.told.set()
-            await self.may_end.wait()
-            self.clean = True
-
-
-async def test_a_process_that_ends_waits_for_what_is_closed_behind_an_opening(store: Store):
-    slow = Lingers()
-    async with bench(store, slow=slow) as at:
-        await at.apply([entry("slow")])
-        assert await at.offered() == (pytest.approx(MOST), [])
-        await slow.told.wait()
-        closing = asyncio.create_task(retire_services(at.services))
-        await at.clock.settle()
-        assert (closing.done(), slow.clean, slow.closed) == (False, False, False)
-        slow.may_end.set()
-        await closing
-        assert (slow.clean, slow.closed) == (True, True)
 
 
 class Gives(StaticToolset):
@@ -455,113 +312,3 @@ async def test_tools_are_offered_in_the_order_of_the_file_whichever_opens_first(
         first.up.set()
         await at.waited(asked)
         assert [tool.name for tool in at.model.requests[-1].tools] == ["first", "second"]
-
-
-class Toolsets(PassingStore):
-    """Lists what is asked of it about the state of tools; what is written of it waits until it `may`."""
-
-    def __init__(self, store: Store) -> None:
-        super().__init__(store)
-        self.asked: list[str] = []
-        self.may = asyncio.Event()
-        self.may.set()
-
-    async def around(self, method: Any, subject: Any, call: Callable[[], Any]) -> Any:
-        paths = [each if isinstance(each, str) else each.path for each in subject] if method != "query" else []
-        if any("/toolsets/" in path for path in paths):
-            self.asked.append(method)
-            if method == "commit":
-                await self.may.wait()
-        return await super().around(method, subject, call)
-
-
-async def test_the_first_state_that_a_process_finds_is_told_where_the_store_has_another(store: Store):
-    """Else all that ask a process which has not opened the tool hear for good what the first one found."""
-    told: list[list[str]] = []
-    for failure in ("no way", "no way", None, None):
-        seen = Toolsets(store)
-        async with bench(seen, look=StaticToolset([function_tool("look", fine)], failure)) as at:
-            if not told:
-                await at.apply([entry("look")])
-            assert await at.offered() == (0, [] if failure else ["look"])
-        told.append(seen.asked)
-        async with bench(store, look=StaticToolset([])) as other:
-            shown = [(tool.status, tool.detail) for tool in await other.status()]
-            assert shown == [("unavailable", failure) if failure else ("available", None)]
-    assert told == [["get_many", "commit"], ["get_many"], ["get_many", "commit"], ["get_many"]]
-
-
-async def test_a_run_does_not_wait_for_the_store_to_know_the_state_of_its_tools(store: Store):
-    slow = Toolsets(store)
-    slow.may.clear()
-    async with bench(slow, down=StaticToolset([], "refused"), up=StaticToolset([function_tool("look", fine)])) as at:
-        await at.apply([entry("down"), entry("up")])
-        async with asyncio.timeout(30):
-            assert await at.ask() == 0
-        assert [tool.name for tool in at.model.requests[-1].tools] == ["look"]
-        slow.may.set()
-
-
-class Away(PassingStore):
-    """A store that does not answer where the state of tools is."""
-
-    async def around(self, method: Any, subject: Any, call: Callable[[], Any]) -> Any:
-        if method == "commit" and any("/toolsets/" in write.path for write in subject if isinstance(write, Merge)):
-            raise StoreUnavailable("away")
-        return await super().around(method, subject, call)
-
-
-async def test_a_state_that_cannot_be_kept_is_known_to_this_process(store: Store, caplog: pytest.LogCaptureFixture):
-    async with bench(Away(store), down=StaticToolset([], "refused")) as at:
-        await at.apply([entry("down")])
-        assert await at.offered() == (0, [])
-        assert [tool.detail for tool in await at.status()] == ["refused"]
-    assert "the state of tool down is told to this process alone: away" in caplog.text
-
-
-class Changing(StaticToolset):
-    """A toolset that is open and has other tools now; it can list them when it is `up`, and else fails or `hangs`."""
-
-    def __init__(self, tools: Sequence[Tool], *, hangs: bool) -> None:
-        super().__init__(tools)
-        self.hangs, self.up, self.stale = hangs, True, False
-
-    async def open(self) -> Sequence[Tool]:
-        self.opened += 1
-        if not self.up:
-            await asyncio.sleep(600 if self.hangs else 0)
-            raise ToolUnavailable("busy right now")
-        self.stale = False
-        return self.tools
-
-
-@pytest.mark.parametrize("hangs", [False, True])
-async def test_what_cannot_list_its_tools_anew_keeps_them_and_the_calls_of_others(
-    store: Store, hangs: bool, caplog: pytest.LogCaptureFixture
-):
-    asked, paid = asyncio.Event(), asyncio.Event()
-
-    async def pay(_: Mapping[str, Any]) -> str:
-        asked.set()
-        await paid.wait()
-        return "it is paid"
-
-    shop = Changing([function_tool("pay", pay, effect="unsafe", timeout=300.0)], hangs=hangs)
-    async with bench(store, [{"tool_calls": [{"name": "pay", "arguments": {}}]}], shop=shop) as at:
-        await at.apply([entry("shop")])
-        first = at.ask()
-        await asked.wait()
-        shop.stale, shop.up = True, False
-        assert await at.offered() == (pytest.approx(MOST if hangs else 0), ["pay"])
-        assert await at.offered() == (0, ["pay"]), "it is not asked again before its time"
-        assert (shop.opened, shop.closed) == (2, False)
-        assert [(tool.status, tool.detail) for tool in await at.status()] == [("available", None)]
-        await at.clock.advance(RETRY_AFTER)
-        assert await at.offered() == (pytest.approx(PATIENCE if hangs else 0), ["pay"]), "nobody waits for it twice"
-        paid.set()
-        await at.waited(first)
-        assert "it is paid" in str(at.model.requests[-1].messages)
-        assert "its tools are as they were, as listing them anew failed" in caplog.text
-        await at.clock.advance(MOST + RETRY_AFTER)
-        shop.up, shop.tools = True, [*shop.tools, function_tool("look", fine)]
-        assert await at.offered() == (0, ["pay", "look"])
