@@ -63,13 +63,14 @@ class Toolbox:
     """The tools of an agent at one moment: what is opened later makes another one, and runs keep theirs.
 
     `failed` holds, by tool of the YAML, why it is not on offer, `retry_at` from when on it is opened again (on the
-    monotonic clock). `around` is what calls have around them. `framed`: what some tool of the agent returns is marked
-    as data.
+    monotonic clock). `offers` is what each that is open has, which may clash with what an earlier one has. `around` is
+    what calls have around them. `framed`: what some tool of the agent returns is marked as data.
     """
 
     tools: dict[str, OpenTool] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
     toolsets: dict[str, Toolset] = field(default_factory=dict)
+    offers: dict[str, dict[str, OpenTool]] = field(default_factory=dict)
     retry_at: dict[str, float] = field(default_factory=dict)
     around: Surroundings | None = None
     framed: bool = False

@@ -190,3 +190,21 @@ async def test_what_cannot_list_its_tools_anew_keeps_them_and_the_calls_of_other
         await at.clock.advance(MOST + RETRY_AFTER)
         shop.up, shop.tools = True, [*shop.tools, function_tool("look", fine)]
         assert await at.offered() == (0, ["pay", "look"])
+
+
+async def test_of_two_entries_with_a_tool_of_one_name_the_earlier_has_it_whichever_opens_first(store: Store):
+    first, second = Server("same"), StaticToolset([function_tool("same", fine)])
+    async with bench(store, first=first, second=second) as at:
+        await at.apply([entry("first"), entry("second")])
+        asked = at.ask()
+        await first.asked.wait()
+        await at.clock.settle()
+        first.up.set()
+        await at.waited(asked)
+        assert [tool.name for tool in at.model.requests[-1].tools] == ["same"]
+        (cluster,) = at.services.specs.values()
+        assert cluster.toolboxes["a"].tools["same"].spec.name == "first"
+        shown = [(tool.status, tool.detail) for tool in await at.status()]
+        assert shown == [("available", None), ("unavailable", "Another tool of this agent has the same name: same.")]
+        assert not second.closed, "a run that has its tools may be calling them"
+    assert second.closed

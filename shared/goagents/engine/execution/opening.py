@@ -5,7 +5,7 @@ An opening belongs to its cluster: who waits for it may go away. No agent and no
 
 import asyncio
 import logging
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
@@ -102,19 +102,21 @@ class Opener:
 
     async def _open(self, spec: ToolSpec, tried: "asyncio.Future[None]") -> None:
         """Have the entry opened, and let all know what came of it; then close behind a failure."""
-        before, toolset = self.box.failed.get(spec.name), self.box.toolsets.get(spec.name)
-        first = before is None and toolset is None
+        toolset = self.box.toolsets.get(spec.name)
+        first = toolset is None and spec.name not in self.box.failed
         seconds = min(max(spec.timeout, LEAST), MOST)
         work, kept = asyncio.create_task(self._attempt(spec, toolset)), False
         try:
             result: Opened | str = f"It did not open within {seconds:g} s."
             if await done_within(self.services.clock, [work], seconds):
                 result = "It was cancelled from within." if work.cancelled() else work.result()
-            failure = self._publish(spec, result)
-            kept = failure is None and isinstance(result, Opened)
+            changed = self._publish(spec, result)
+            kept = isinstance(result, Opened)
             _settle(tried)
-            if first or failure != before:
-                await self.cluster.end(self._tell(spec, failure, first))
+            if first:
+                await self.cluster.end(self._tell(spec.name, changed.pop(spec.name, None), first))
+            for name, failure in changed.items():
+                await self.cluster.end(self._tell(name, failure))
         finally:
             if not kept:
                 await self.cluster.end(self._discard(spec, work, toolset))
@@ -159,33 +161,44 @@ class Opener:
         clean = self.around.secrets.redactor(spec.name).redact(text)
         return clean.encode(errors="replace").decode()[:MAX_REASON]
 
-    def _publish(self, spec: ToolSpec, result: Opened | str) -> str | None:
-        """Make what came of an entry part of the agent's toolbox. Return why it is not on offer, or None.
+    def _publish(self, spec: ToolSpec, result: Opened | str) -> dict[str, str | None]:
+        """Make what came of an entry part of the agent's toolbox. Return whose state is another one now, by entry: why
+        it is not on offer, or None.
 
         Tools that could not be listed anew are as they were.
         """
         box, name = self.box, spec.name
-        tools = {key: tool for key, tool in box.tools.items() if tool.spec.name != name}
-        if isinstance(result, Opened) and (clashes := sorted(tools.keys() & result.tools.keys())):
-            result = f"Another tool of this agent has the same name: {', '.join(clashes)}."
-        toolsets = {key: toolset for key, toolset in box.toolsets.items() if key != name}
-        failed = {key: reason for key, reason in box.failed.items() if key != name}
+        toolsets, offers, failed = dict(box.toolsets), dict(box.offers), dict(box.failed)
         retry_at = {key: due for key, due in box.retry_at.items() if key != name}
         if isinstance(result, Opened):
-            tools |= result.tools
-            toolsets[name] = result.toolset
+            toolsets[name], offers[name] = result.toolset, result.tools
         else:
             retry_at[name] = self.services.clock.monotonic() + RETRY_AFTER
             if name in box.toolsets:
                 _log.warning("tool %s: its tools are as they were, as listing them anew failed: %s", name, result)
-                self.cluster.toolboxes[self.agent.name] = replace(box, retry_at=retry_at)
-                return None
-            failed[name] = result
-        places = {each.name: place for place, each in enumerate(self.agent.tools)}
-        ordered = dict(sorted(tools.items(), key=lambda item: places[item[1].spec.name]))  # prompts begin alike
-        box = replace(box, tools=ordered, toolsets=toolsets, failed=failed, retry_at=retry_at)
-        self.cluster.toolboxes[self.agent.name] = box
-        return failed.get(name)
+            else:
+                failed[name] = result
+        tools, clashing = self._merged(offers)
+        failed = {key: reason for key, reason in failed.items() if key not in toolsets} | clashing
+        self.cluster.toolboxes[self.agent.name] = replace(
+            box, tools=tools, toolsets=toolsets, offers=offers, failed=failed, retry_at=retry_at
+        )
+        names = [each.name for each in self.agent.tools]
+        return {each: failed.get(each) for each in names if failed.get(each) != box.failed.get(each)}
+
+    def _merged(self, offers: Mapping[str, dict[str, OpenTool]]) -> tuple[dict[str, OpenTool], dict[str, str]]:
+        """Return the tools in the order of the file, so that prompts begin alike, and why entries have no part in it:
+        of two that offer the same name the earlier has it, whichever opened first. The other stays open, in use by
+        runs that have it."""
+        tools: dict[str, OpenTool] = {}
+        clashing: dict[str, str] = {}
+        for spec in self.agent.tools:
+            offered = offers.get(spec.name, {})
+            if clashes := sorted(tools.keys() & offered.keys()):
+                clashing[spec.name] = f"Another tool of this agent has the same name: {', '.join(clashes)}."
+            else:
+                tools |= offered
+        return tools, clashing
 
     async def _discard(self, spec: ToolSpec, work: "asyncio.Task[Opened | str]", before: Toolset | None) -> None:
         """End `work`, and close what it opened and nobody has; `before` was open before."""
@@ -196,19 +209,19 @@ class Opener:
         elif not work.cancelled() and isinstance(opened := work.result(), Opened) and opened.toolset is not before:
             await close_toolset(self.around, spec.name, opened.toolset)
 
-    async def _tell(self, spec: ToolSpec, failure: str | None, first: bool) -> None:
+    async def _tell(self, name: str, failure: str | None, first: bool = False) -> None:
         """A change of a toolset's state is told to the log and kept in the store, where `status` finds it. The `first`
         state that a process finds may be one: what another process left is read, and written where it differs."""
         record, services = self.cluster.record, self.services
         if failure is not None:
-            services.telemetry.emit(ToolsetFailed(record.name, self.agent.name, spec.name, failure))
+            services.telemetry.emit(ToolsetFailed(record.name, self.agent.name, name, failure))
         state = ToolsetRecord(
             agent=self.agent.name,
-            tool=spec.name,
+            tool=name,
             status="available" if failure is None else "unavailable",
             checked_at=services.clock.now(),
         )
-        path = self.paths.toolset(record.namespace, record.name, self.agent.name, spec.name)
+        path = self.paths.toolset(record.namespace, record.name, self.agent.name, name)
         try:
             if first:
                 found = (await services.store.get_many([path])).get(path)
@@ -217,7 +230,7 @@ class Opener:
                     return
             await services.store.commit([Merge(path, {**state.data(), "detail": failure})])
         except StoreError as error:
-            _log.warning("the state of tool %s is told to this process alone: %s", spec.name, error)
+            _log.warning("the state of tool %s is told to this process alone: %s", name, error)
 
 
 def opener(services: Services, paths: Paths, cluster: LoadedCluster, agent: AgentSpec) -> Opener:
