@@ -19,7 +19,7 @@ from goagents.net.guarded import GuardedSession, Lookup, place_of, system_lookup
 from goagents.spec.tools import McpToolSpec
 from goagents.tools.base import Effect, Tool, ToolContext, ToolDefinition, ToolEnvironment, ToolResult, Toolset
 from goagents.tools.mcp_catalog import Offer, entries, list_offer, meta_of
-from goagents.tools.mcp_faults import Lost
+from goagents.tools.mcp_faults import MAX_ERROR, Lost
 from goagents.tools.mcp_logins import authorization_of
 from goagents.tools.mcp_oauth import Authorization
 from goagents.tools.mcp_result import render, render_resource
@@ -114,14 +114,15 @@ class McpToolset:
         async def work(client: Client) -> ToolResult:
             if name is None:
                 read = await self._read(client, str(arguments.get("uri", "")))
-                return render_resource(read, self._shown())
+                return render_resource(read, self._shown(), self._spec.max_output)
             called = await self._called(client, name, arguments, meta)
-            return render(called, self._shown())  # asked now: the call may have been sent with a fresh token
+            # The redactor is asked for now: the call may have been sent with a fresh token.
+            return render(called, self._shown(), self._spec.max_output)
 
         try:
             return await self._persistent(work, effect)
         except ToolError as error:
-            raise error.saying(self._shown().redact(error.detail)) from None
+            raise error.saying(self._shown().beginning(error.detail, MAX_ERROR)) from None
 
     @property
     def place(self) -> str | None:
@@ -233,7 +234,7 @@ class McpToolset:
         return self._secrets.shown(*self._tokens())
 
     def _logged(self, text: str) -> str:
-        return self._secrets.logged(*self._tokens()).redact(text)
+        return self._secrets.logged(*self._tokens()).beginning(text, 2 * MAX_ERROR)
 
     def _tokens(self) -> tuple[str, ...]:
         return () if self._authorization is None else self._authorization.secrets()

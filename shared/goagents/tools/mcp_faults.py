@@ -9,7 +9,8 @@ from goagents.errors import GoAgentsError, ToolError, ToolFailed, ToolInvalidArg
 from goagents.tools.mcp_delivery import TRANSPORT_FAILED, Delivery
 from goagents.tools.mcp_target import Program, Target
 
-_MAX_MESSAGE = 2000  # characters of a server's error
+MAX_ERROR = 2000  # characters of a server's error that are told; where it is cut, secrets are out of it
+_MAX_MESSAGE = 32_000  # characters of it that are looked at for secrets
 # CONNECTION_CLOSED is a code that servers use for errors of their own: the SDK's are known by what they say.
 _CLOSED = ("Connection closed", "SSE stream ended", "SSE stream failed")
 _DOUBT = "; whether it acted is unknown"

@@ -158,8 +158,8 @@ class Opener:
         text = f"It raised {type(error).__name__} when it was opened; the server's log has the details."
         if expected:
             text = _shown(error)
-        clean = self.around.secrets.redactor(spec.name).redact(text)
-        return clean.encode(errors="replace").decode()[:MAX_REASON]
+        clean = self.around.secrets.redactor(spec.name).beginning(text, MAX_REASON)
+        return clean.encode(errors="replace").decode()
 
     def _publish(self, spec: ToolSpec, result: Opened | str) -> dict[str, str | None]:
         """Make what came of an entry part of the agent's toolbox. Return whose state is another one now, by entry: why
