@@ -310,7 +310,7 @@ async def test_tools_that_change_are_listed_anew_for_the_next_run(store: Store):
     assert (toolset.opened, toolset.closed) == (2, False)
 
 
-async def test_a_toolset_that_does_not_fit_is_closed(store: Store):
+async def test_of_two_toolsets_with_one_tools_name_the_first_offers_it(store: Store):
     async def fine(arguments: Mapping[str, Any]) -> str:
         return "fine"
 
@@ -319,4 +319,7 @@ async def test_a_toolset_that_does_not_fit_is_closed(store: Store):
     entries = [{"type": "http", "name": name, "url": "https://x.example"} for name in ("one", "two")]
     await applied(services, manifest({"tools": entries}))
     await chat(services)
-    assert sorted((first.closed, second.closed)) == [False, True]
+    shown = (await clusters.get_cluster(services, ALICE, "default", "support")).agents[0].tools
+    assert [(tool.name, tool.status) for tool in shown] == [("one", "available"), ("two", "unavailable")]
+    assert "same" in (shown[1].detail or "")
+    assert (first.closed, second.closed) == (False, False), "nobody's call of the second is cut"

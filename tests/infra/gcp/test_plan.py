@@ -215,10 +215,9 @@ def test_no_secret_takes_the_place_of_what_the_deployment_sets():
     assert {name for name in set_by_us if not RESERVED.fullmatch(name)} == set()
     free = ("ANTHROPIC_API_KEY", "GOAGENTS_INTERNAL_KEY", "SHOP_TOKEN", "GOOGLE_API_KEY", "PORTAL_KEY")
     assert [name for name in free if RESERVED.fullmatch(name)] == []
-    terraform = (ROOT / "infra/terraform/variables.tf").read_text(encoding="utf-8")
-    lists = re.findall(r'"\^\((GOAGENTS_[^"]*)\)\$"', terraform)
-    assert lists
-    assert {name for each in lists for name in set_by_us if not re.fullmatch(each, name)} == set(), "nor there"
+    terraform = (ROOT / "infra/terraform/main.tf").read_text(encoding="utf-8")
+    (there,) = re.findall(r'^ *reserved *= "\^\((GOAGENTS_[^"]*)\)\$"', terraform, re.MULTILINE)
+    assert {name for name in set_by_us if not re.fullmatch(there, name)} == set(), "nor there"
 
 
 def test_the_source_must_be_there(tmp_path: Path):
