@@ -1,5 +1,6 @@
 """The engine as tests set it up: real stores, scripted models, Python tools."""
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -97,6 +98,13 @@ def manifest(*agents: Mapping[str, Any], name: str = "support", **policy: Any) -
             },
         }
     )
+
+
+async def all_told(services: Services) -> None:
+    """Wait until the store knows what opening tools has come to: no run waits for that."""
+    for cluster in services.specs.values():
+        if tasks := [opening.task for opening in cluster.openings.values()]:
+            await asyncio.wait(tasks)
 
 
 async def applied(services: Services, cluster: AgentCluster | None = None, *, trusted: bool = True) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from tests.support.billing import Bill, Meter, touch_counters
 from tests.support.durable import process, say, told, work
-from tests.support.engine import ALICE, Engine, applied, engine, manifest
+from tests.support.engine import ALICE, Engine, all_told, applied, engine, manifest
 from tests.support.runs import PATHS, chat
 
 from goagents.engine import runs
@@ -81,6 +81,7 @@ async def warm(store: Store, model: Any, dispatch: RecordingDispatch | None = No
     await applied(services, manifest({"tools": [ENTRY]}, max_concurrent_agents=PLACES))
     await touch_counters(store)
     await chat(services, "hi", "talk")
+    await all_told(services)
     meter.reset()
     return services, meter
 

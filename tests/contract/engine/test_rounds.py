@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pytest
-from tests.support.engine import ALICE, Engine, applied, engine, manifest, scripted
+from tests.support.engine import ALICE, Engine, all_told, applied, engine, manifest, scripted
 from tests.support.runs import Held, chat, conversation
 
 from goagents.engine import runs
@@ -55,6 +55,7 @@ async def warm(store: Store, provider: Any, queue: RecordingDispatch | None = No
     services = engine(recorder, provider, {"shop": shop()}, dispatch=queue)
     await applied(services, manifest({"tools": [ENTRY]}))
     await chat(services, "hi", "talk")
+    await all_told(services)
     recorder.reset()
     return services, recorder
 

@@ -9,7 +9,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from tests.support.engine import ALICE, Engine, applied, engine, manifest, scripted
+from tests.support.engine import ALICE, Engine, all_told, applied, engine, manifest, scripted
 from tests.support.runs import PATHS, chat, conversation
 
 from goagents.engine import controls
@@ -266,6 +266,7 @@ async def test_a_hit_costs_one_round_and_a_miss_three(store: Store):
     recorder = RecordingStore(store)
     services = await process(recorder, server)
     await chat(services, "warm up", "talk")
+    await all_told(services)
     recorder.reset()
     await chat(services, "again", "talk")
     assert recorder.rounds == 5 + 1
