@@ -132,7 +132,8 @@ class Opener:
                 toolset = built
             tools = await toolset.open()
             _check_wanted()
-            return Opened(toolset, offer(spec, tools, self._entry(spec)))
+            entry = self._entry(spec) if spec.cache_ttl is not None else None
+            return Opened(toolset, offer(spec, tools, entry))
         except BaseException as error:
             if built is not None:
                 await close_toolset(self.around, spec.name, built)  # what was begun of it must not outlive this
