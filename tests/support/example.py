@@ -1,16 +1,14 @@
 """An example's folder, served whole on free ports: its data service and `goagents run`."""
 
 import shutil
-import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from tests.support.cli_process import Running, environment, running
-from tests.support.ports import free_port
+from tests.support.ports import await_port, free_port
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "examples"
@@ -31,25 +29,11 @@ def program(*arguments: str | Path, port: int, env: dict[str, str] | None = None
     command = [sys.executable, *map(str, arguments)]
     process = subprocess.Popen(command, env=environment(**(env or {})), stdin=subprocess.DEVNULL)
     try:
-        _await_port(process, port)
+        await_port(process, port, START_TIMEOUT)
         yield
     finally:
         process.terminate()
         process.wait(60)
-
-
-def _await_port(process: "subprocess.Popen[bytes]", port: int) -> None:
-    until = time.monotonic() + START_TIMEOUT
-    while time.monotonic() < until:
-        if process.poll() is not None:
-            raise AssertionError(f"{process.args!r} ended with status {process.returncode}")
-        try:
-            socket.create_connection(("127.0.0.1", port), timeout=1).close()
-        except OSError:
-            time.sleep(0.02)
-        else:
-            return
-    raise AssertionError(f"nothing listens on port {port}")
 
 
 @contextmanager

@@ -1,9 +1,7 @@
 """Real servers for the http tool: httpbinx in a process of its own, small ones of aiohttp in the test's loop."""
 
-import socket
 import subprocess
 import sys
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
@@ -11,7 +9,7 @@ from typing import Any
 
 import pytest
 from aiohttp import web
-from tests.support.ports import free_port
+from tests.support.ports import await_port, free_port
 
 from goagents.errors import ConfigurationError
 from goagents.messages import TextPart
@@ -22,7 +20,6 @@ from goagents.tools.base import Tool, ToolContext, ToolEnvironment, ToolResult
 from goagents.tools.http import HttpToolset
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-_START_TIMEOUT = 20.0
 
 CONTEXT = ToolContext("run_1", "ses_1", "default", "agent", "call_1", "run_1/3/call_1")
 
@@ -33,15 +30,7 @@ def httpbin() -> Iterator[str]:
     command = [sys.executable, "-m", "uvicorn", "httpbinx.main:app", "--host", "127.0.0.1", "--port", str(port)]
     process = subprocess.Popen([*command, "--log-level", "critical"])
     try:
-        until = time.monotonic() + _START_TIMEOUT
-        while True:
-            try:
-                socket.create_connection(("127.0.0.1", port), timeout=1).close()
-                break
-            except OSError:
-                if time.monotonic() > until or process.poll() is not None:
-                    raise RuntimeError("httpbinx did not start") from None
-                time.sleep(0.05)
+        await_port(process, port, 20.0)
         yield f"http://127.0.0.1:{port}"
     finally:
         process.terminate()

@@ -74,6 +74,15 @@ class Bench:
         await self.clock.run_until(lambda: all(task.done() for task in asked))
         return [task.result() for task in asked]
 
+    async def asked_until_last(self, last: Server) -> "asyncio.Task[float]":
+        """Make a run that waits for `last`, which opens once everything else is open, and return it, over."""
+        asked = self.ask()
+        await last.asked.wait()
+        await self.clock.settle()
+        last.up.set()
+        await self.waited(asked)
+        return asked
+
     async def offered(self, agent: str = "a") -> tuple[float, list[str]]:
         """Make a run; return the seconds it took and the tools that its model was offered."""
         (seconds,) = await self.waited(self.ask(agent))

@@ -196,11 +196,7 @@ async def test_of_two_entries_with_a_tool_of_one_name_the_earlier_has_it_whichev
     first, second = Server("same"), StaticToolset([function_tool("same", fine)])
     async with bench(store, first=first, second=second) as at:
         await at.apply([entry("first"), entry("second")])
-        asked = at.ask()
-        await first.asked.wait()
-        await at.clock.settle()
-        first.up.set()
-        await at.waited(asked)
+        await at.asked_until_last(first)
         assert [tool.name for tool in at.model.requests[-1].tools] == ["same"]
         (cluster,) = at.services.specs.values()
         assert cluster.toolboxes["a"].tools["same"].spec.name == "first"

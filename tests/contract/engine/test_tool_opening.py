@@ -306,9 +306,5 @@ async def test_tools_are_offered_in_the_order_of_the_file_whichever_opens_first(
     first, second = Server("first"), StaticToolset([function_tool("second", fine)])
     async with bench(store, first=first, second=second) as at:
         await at.apply([entry("first"), entry("second")])
-        asked = at.ask()
-        await first.asked.wait()
-        await at.clock.settle()
-        first.up.set()
-        await at.waited(asked)
+        await at.asked_until_last(first)
         assert [tool.name for tool in at.model.requests[-1].tools] == ["first", "second"]

@@ -3,7 +3,7 @@
 Single steps of the plans, carried out by the real gcloud against a project on loopback.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from tests.support.google_api import GoogleApi
 from tests.support.google_api_state import PROJECT, REGION, Fault
-from tests.support.google_project import ROOT, google_project, needs_gcloud
+from tests.support.google_project import ROOT, needs_gcloud
 
 from goagents.deploy.carry_out import carry_out, remaining
 from goagents.deploy.catalogue import select
@@ -48,20 +48,13 @@ class Project:
         return dict(carry_out(chosen, self.gcloud, lambda *_: None))
 
 
-@pytest.fixture(scope="module")
-def google(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GoogleApi]:
-    with google_project(tmp_path_factory.mktemp("google")) as project:
-        yield project
-        assert project.cloud.unknown == [], "gcloud asked for what the project on loopback does not know"
-
-
 @pytest.fixture
-def project(google: GoogleApi, monkeypatch: pytest.MonkeyPatch) -> Project:
-    for name, value in google.environment.items():
+def project(google_cloud: GoogleApi, monkeypatch: pytest.MonkeyPatch) -> Project:
+    for name, value in google_cloud.environment.items():
         monkeypatch.setenv(name, value)
-    for kept in (google.cloud.resources, google.cloud.policies, google.cloud.barred):
+    for kept in (google_cloud.cloud.resources, google_cloud.cloud.policies, google_cloud.cloud.barred):
         kept.clear()
-    return Project(google)
+    return Project(google_cloud)
 
 
 def test_a_queue_that_destroy_left_runs_again_and_a_new_one_is_looked_at(project: Project):

@@ -5,14 +5,13 @@ may call it.
 """
 
 import shutil
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
 import pytest
 from tests.support.google_api import GoogleApi
 from tests.support.google_api_state import PROJECT, REGION, Request
-from tests.support.google_project import ROOT, google_project, needs_gcloud
+from tests.support.google_project import ROOT, needs_gcloud
 
 from goagents.deploy.carry_out import carry_out
 from goagents.deploy.catalogue import select
@@ -28,23 +27,16 @@ INVOKER = f"serviceAccount:goagents-invoker@{PROJECT}.iam.gserviceaccount.com"
 KEYS = f'auth: {{mode: api_key, api_keys: [{{name: shop, hash: "{"0" * 64}"}}]}}'
 
 
-@pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GoogleApi]:
-    with google_project(tmp_path_factory.mktemp("google")) as google:
-        yield google
-        assert google.cloud.unknown == [], "gcloud asked for what the project on loopback does not know"
-
-
 @pytest.fixture
-def google(project: GoogleApi, monkeypatch: pytest.MonkeyPatch) -> GoogleApi:
-    for name, value in project.environment.items():
+def google(google_cloud: GoogleApi, monkeypatch: pytest.MonkeyPatch) -> GoogleApi:
+    for name, value in google_cloud.environment.items():
         monkeypatch.setenv(name, value)
-    project.cloud.resources.clear()
-    project.cloud.policies.clear()
+    google_cloud.cloud.resources.clear()
+    google_cloud.cloud.policies.clear()
     for name in ("run", "cloudfunctions", "cloudbuild", "artifactregistry"):
         api = f"{name}.googleapis.com"
-        project.cloud.put(f"serviceusage/services/{api}", {"name": api, "config": {"name": api}})
-    return project
+        google_cloud.cloud.put(f"serviceusage/services/{api}", {"name": api, "config": {"name": api}})
+    return google_cloud
 
 
 @pytest.fixture(scope="module")

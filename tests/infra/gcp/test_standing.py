@@ -4,14 +4,13 @@ The real gcloud against a project on loopback; what stands there is put there as
 """
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.support.google_api import GoogleApi
 from tests.support.google_api_state import PROJECT, REGION
-from tests.support.google_project import ROOT, WHERE, goagents, google_project, needs_gcloud
+from tests.support.google_project import ROOT, WHERE, goagents, needs_gcloud
 from tests.support.terminal import Terminal
 
 pytestmark = needs_gcloud
@@ -20,23 +19,16 @@ ELSEWHERE = "us-central1"
 SOURCE = {"goog-managed-by": "cloudfunctions"}
 
 
-@pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GoogleApi]:
-    with google_project(tmp_path_factory.mktemp("google")) as google:
-        yield google
-        assert google.cloud.unknown == [], "gcloud asked for what the project on loopback does not know"
-
-
 @pytest.fixture
-def google(project: GoogleApi) -> GoogleApi:
-    project.cloud.resources.clear()
+def google(google_cloud: GoogleApi) -> GoogleApi:
+    google_cloud.cloud.resources.clear()
     enabled = {"name": f"projects/{PROJECT}/services/run.googleapis.com", "config": {"name": "run.googleapis.com"}}
-    project.cloud.put("serviceusage/services/run.googleapis.com", enabled)
-    put(project, "iam", f"projects/{PROJECT}/serviceAccounts/goagents-chat@{PROJECT}.iam.gserviceaccount.com")
-    put(project, "cloudtasks", f"projects/{PROJECT}/locations/{REGION}/queues/goagents", state="RUNNING")
-    put(project, "firestore", f"projects/{PROJECT}/databases/(default)")
-    project.requests.clear()
-    return project
+    google_cloud.cloud.put("serviceusage/services/run.googleapis.com", enabled)
+    put(google_cloud, "iam", f"projects/{PROJECT}/serviceAccounts/goagents-chat@{PROJECT}.iam.gserviceaccount.com")
+    put(google_cloud, "cloudtasks", f"projects/{PROJECT}/locations/{REGION}/queues/goagents", state="RUNNING")
+    put(google_cloud, "firestore", f"projects/{PROJECT}/databases/(default)")
+    google_cloud.requests.clear()
+    return google_cloud
 
 
 def put(google: GoogleApi, service: str, name: str, **more: Any) -> None:

@@ -6,10 +6,8 @@ releases by `python -m tests.ci.terraform`, which plans them.
 
 import re
 import shlex
-import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -18,7 +16,7 @@ from tests.infra.terraform.sources import blocks
 from tests.support.cli_process import environment, goagents
 from tests.support.gcloud_lint import gcloud_faults
 from tests.support.google_project import needs_gcloud
-from tests.support.ports import free_port
+from tests.support.ports import await_port, free_port
 
 ROOT = Path(__file__).parents[3]
 PAGES = (TERRAFORM / "README.md", ROOT / "docs" / "operations.md", ROOT / "docs" / "deploy.md")
@@ -138,19 +136,6 @@ def test_the_steps_of_a_restore_look_before_they_switch():
     assert all("--database-only" in line.split() for line in deployments)
 
 
-def await_port(process: "subprocess.Popen[bytes]", port: int) -> None:
-    until = time.monotonic() + START_TIMEOUT
-    while time.monotonic() < until:
-        assert process.poll() is None, f"it ended with status {process.returncode}"
-        try:
-            socket.create_connection(("127.0.0.1", port), timeout=1).close()
-        except OSError:
-            time.sleep(0.02)
-        else:
-            return
-    raise AssertionError(f"nothing listens on port {port}")
-
-
 def test_a_database_is_looked_at_without_a_deployment(tmp_path: Path):
     """The page's command, with a store that is at hand instead of Firestore."""
     (line,) = re.findall(r"^GOAGENTS_STORE=\S+ (functions-framework .*)$", OPERATIONS, re.MULTILINE)
@@ -164,7 +149,7 @@ def test_a_database_is_looked_at_without_a_deployment(tmp_path: Path):
         stdin=subprocess.DEVNULL,
     )
     try:
-        await_port(process, port)
+        await_port(process, port, START_TIMEOUT)
         server = ("--server", f"http://127.0.0.1:{port}")
         made = goagents("deploy", "--cluster", "cluster.yaml", *server, cwd=tmp_path)
         assert made.returncode == 0, made.stderr
