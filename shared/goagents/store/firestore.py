@@ -35,7 +35,8 @@ from goagents.store.firestore_wire import Held, held_at, timestamp
 from goagents.store.indexes import INDEXES, Index
 from goagents.store.paging import ID, check_query, next_cursor, position
 
-_ATTEMPTS = 3  # of a read whose parts are replaced meanwhile, of a write in whose way lie expired documents
+_READS = 8  # of a document whose parts are replaced meanwhile: each that fails met another replacement
+_ATTEMPTS = 3  # of a write in whose way lie expired documents
 _REMEMBERED = 4096
 
 
@@ -65,7 +66,7 @@ class FirestoreStore:
 
     async def get_many(self, paths: Sequence[str]) -> Snapshot:
         check_paths(paths)
-        for _ in range(_ATTEMPTS):
+        for _ in range(_READS):
             found, read_at = await self._reader.read(paths)
             alive = [one for one in found if not one.expired(read_at)]
             if await self._reader.complete(alive):
@@ -75,7 +76,7 @@ class FirestoreStore:
     async def query(self, query: Query) -> Page:
         check_query(query, self._indexes)
         start = position(query)
-        for _ in range(_ATTEMPTS):
+        for _ in range(_READS):
             found, read_at, more = await self._reader.page(query, start)
             if await self._reader.complete(found):
                 documents = tuple(one.document() for one in found)
